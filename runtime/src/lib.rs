@@ -1,0 +1,1 @@
+//! tare: a low-level OCI container runtime.
