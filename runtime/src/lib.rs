@@ -1,1 +1,5 @@
 //! tare: a low-level OCI container runtime.
+
+pub mod error;
+pub mod field;
+pub mod spec;
