@@ -33,6 +33,11 @@ impl Field {
         Field { path, index, key: None }
     }
 
+    /// A field whose path is spelled out already, as the reader of a config knows it.
+    pub fn spelled(path: impl Into<Box<str>>) -> Self {
+        Field { path: "", index: [0; 3], key: Some(path.into()) }
+    }
+
     /// The same field, of the map's entry `key`.
     #[must_use]
     pub fn key(mut self, key: &str) -> Self {
@@ -50,6 +55,7 @@ impl fmt::Display for Field {
             write!(f, "[{}]{part}", indices.next().unwrap_or(&0))?;
         }
         match &self.key {
+            Some(path) if self.path.is_empty() => f.write_str(path),
             Some(key) => write!(f, "[{key:?}]"),
             None => Ok(()),
         }

@@ -2,4 +2,5 @@
 
 pub mod error;
 pub mod field;
+pub mod parse;
 pub mod spec;

@@ -178,10 +178,10 @@ pub struct ConsoleSize {
 #[serde(rename_all = "camelCase")]
 pub struct User<'a> {
     /// User id.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub uid: u32,
     /// Group id.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub gid: u32,
     /// File mode creation mask; absent means unchanged.
     pub umask: Option<u32>,
@@ -233,22 +233,22 @@ pub struct Scheduler<'a> {
     #[serde(borrow)]
     pub policy: Str<'a>,
     /// Nice value.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub nice: i32,
     /// Static priority.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub priority: i32,
     /// `SCHED_FLAG_…`.
     #[serde(borrow, default, deserialize_with = "nullable")]
     pub flags: Vec<Str<'a>>,
     /// Deadline scheduler: run time in nanoseconds.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub runtime: u64,
     /// Deadline scheduler: deadline in nanoseconds.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub deadline: u64,
     /// Deadline scheduler: period in nanoseconds.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub period: u64,
 }
 
@@ -259,7 +259,7 @@ pub struct IoPriority<'a> {
     #[serde(borrow)]
     pub class: Str<'a>,
     /// 0 (highest) to 7.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub priority: i64,
 }
 
@@ -711,7 +711,7 @@ pub struct SyscallArg<'a> {
     /// Compared with; the mask of `SCMP_CMP_MASKED_EQ`.
     pub value: u64,
     /// The value of `SCMP_CMP_MASKED_EQ`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub value_two: u64,
     /// `SCMP_CMP_…`.
     #[serde(borrow)]
@@ -724,6 +724,18 @@ pub struct IntelRdt<'a> {
     /// Class of service.
     #[serde(borrow, rename = "closID")]
     pub clos_id: Option<Str<'a>>,
+    /// Lines of the class's `schemata`.
+    #[serde(borrow, default, deserialize_with = "nullable")]
+    pub schemata: Vec<Str<'a>>,
+    /// Schema of the L3 cache.
+    #[serde(borrow, rename = "l3CacheSchema")]
+    pub l3_cache_schema: Option<Str<'a>>,
+    /// Schema of the memory bandwidth.
+    #[serde(borrow, rename = "memBwSchema")]
+    pub mem_bw_schema: Option<Str<'a>>,
+    /// Whether the container gets a monitoring group of its own.
+    #[serde(rename = "enableMonitoring", default, deserialize_with = "nullable")]
+    pub enable_monitoring: bool,
 }
 
 /// `linux.memoryPolicy`.
@@ -755,9 +767,9 @@ pub struct Personality<'a> {
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 pub struct TimeOffset {
     /// Seconds.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub secs: i64,
     /// Nanoseconds.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub nanosecs: u32,
 }
