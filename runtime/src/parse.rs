@@ -21,6 +21,8 @@
 
 mod de;
 mod reader;
+mod report;
+mod string;
 #[cfg(test)]
 mod tests;
 mod unknown;

@@ -7,7 +7,8 @@ use serde::de::value::{BorrowedStrDeserializer, StrDeserializer};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, Expected, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::reader::{Error, Keys, Object, Reader, quote, words};
+use super::reader::{Keys, Object, Reader};
+use super::report::{Error, quote, words};
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -53,7 +54,7 @@ impl Reader<'_> {
         if !matches!(self.peek(), Some(b'-' | b'0'..=b'9')) {
             return Err(self.mismatch(wanted));
         }
-        let at = self.pos();
+        let at = self.pos;
         let number = self.number()?;
         let value = if number.starts_with('-') {
             number.parse().map(Integer::Negative)
@@ -143,7 +144,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         if !self.take(b'{') {
             return Err(self.mismatch(&visitor));
         }
-        let at = self.pos() - 1;
+        let at = self.pos - 1;
         let object = self.object(Keys::Properties)?;
         visitor.visit_map(Entries { reader: self, object, fields }).map_err(|e: Error| e.or_at(at))
     }
