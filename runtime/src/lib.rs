@@ -4,3 +4,4 @@ pub mod error;
 pub mod field;
 pub mod parse;
 pub mod spec;
+pub mod validate;
