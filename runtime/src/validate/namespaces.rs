@@ -22,7 +22,7 @@ fn is_new(namespace: &Namespace<'_>) -> bool {
 
 /// What is told of a property that would reach into the host.
 pub(super) fn lacking(kind: &str) -> String {
-    format!("needs a {kind} namespace of the container's own; linux.namespaces has none")
+    format!("needs its own {kind} namespace; linux.namespaces has none")
 }
 
 pub(super) fn check(linux: &Linux<'_>, problems: &mut Problems) {
