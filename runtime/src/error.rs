@@ -37,18 +37,25 @@ pub struct Problems {
 impl Problems {
     /// Adds an error.
     pub fn error(&mut self, field: Field, text: impl Into<String>) {
-        self.errors.push(Problem { field, text: text.into(), hint: None });
+        push(&mut self.errors, field, text.into(), None);
     }
 
     /// Adds an error with a hint.
     pub fn error_hint(&mut self, field: Field, text: impl Into<String>, hint: impl Into<String>) {
-        self.errors.push(Problem { field, text: text.into(), hint: Some(hint.into()) });
+        push(&mut self.errors, field, text.into(), Some(hint.into()));
     }
 
     /// Adds a warning.
     pub fn warn(&mut self, field: Field, text: impl Into<String>) {
-        self.warnings.push(Problem { field, text: text.into(), hint: None });
+        push(&mut self.warnings, field, text.into(), None);
     }
+}
+
+/// One copy for the many places that find something: most of them never do.
+#[cold]
+#[inline(never)]
+fn push(to: &mut Vec<Problem>, field: Field, text: String, hint: Option<String>) {
+    to.push(Problem { field, text, hint });
 }
 
 impl fmt::Display for Problems {
