@@ -1,5 +1,8 @@
 //! tare: a low-level OCI container runtime.
 
+pub mod cli;
 pub mod error;
+pub mod features;
 pub mod field;
 pub mod spec;
+pub mod time;
