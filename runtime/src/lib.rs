@@ -4,5 +4,7 @@ pub mod cli;
 pub mod error;
 pub mod features;
 pub mod field;
+pub mod log;
 pub mod spec;
+pub mod table;
 pub mod time;

@@ -125,7 +125,7 @@ impl<'a> Parsed<'a> {
 
     /// Text, which has to be UTF-8; an empty one is none.
     pub(super) fn text(&self, name: &'static str) -> Result<Option<&'a str>, UsageError> {
-        self.read(name, |text| Some(text)).map(|text| text.filter(|text| !text.is_empty()))
+        self.read(name, Some).map(|text| text.filter(|text| !text.is_empty()))
     }
 
     /// What `read` makes of the last value of a flag.
