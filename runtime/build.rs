@@ -1,0 +1,37 @@
+//! Says which commit a build is of, for `--version`: `$TARE_COMMIT` where a packager gives it, else git's answer where
+//! this folder is the root of its own checkout, else nothing (and the program says `unknown`).
+
+use std::path::Path;
+use std::process::Command;
+
+fn main() {
+    println!("cargo:rerun-if-env-changed=TARE_COMMIT");
+    if std::env::var_os("TARE_COMMIT").is_some() {
+        // rustc passes the caller's own variable on to the program.
+        return;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    // A tarball may have been unpacked inside of another project's checkout, whose commit says nothing about it.
+    let own = git(&root, &["rev-parse", "--show-toplevel"]).and_then(|top| Path::new(&top).canonicalize().ok());
+    if own.is_none() || own != root.canonicalize().ok() {
+        println!("cargo:rerun-if-changed=build.rs");
+        return;
+    }
+    // The log of HEAD changes with every commit and checkout; HEAD itself is always there.
+    for file in ["HEAD", "logs/HEAD"] {
+        if let Some(path) = git(&root, &["rev-parse", "--git-path", file]).filter(|path| root.join(path).exists()) {
+            println!("cargo:rerun-if-changed={}", root.join(path).display());
+        }
+    }
+    if let Some(commit) = git(&root, &["rev-parse", "HEAD"]) {
+        println!("cargo:rustc-env=TARE_COMMIT={commit}");
+    }
+}
+
+fn git(root: &Path, args: &[&str]) -> Option<String> {
+    let answer = Command::new("git").arg("-C").arg(root).args(args).output().ok()?;
+    if !answer.status.success() {
+        return None;
+    }
+    Some(String::from_utf8(answer.stdout).ok()?.trim().to_owned()).filter(|text| !text.is_empty())
+}
