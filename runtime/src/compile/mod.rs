@@ -1,0 +1,3 @@
+//! From configuration to plan, one chapter a module.
+
+pub mod cgroup;

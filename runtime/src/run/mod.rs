@@ -1,0 +1,3 @@
+//! Operations of a plan, carried out.
+
+pub mod cgroup;

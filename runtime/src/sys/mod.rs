@@ -1,0 +1,4 @@
+//! The only unsafe code: one file per area of the kernel, without policy.
+
+pub mod bpf;
+pub mod cgroup;
