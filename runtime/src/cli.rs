@@ -4,11 +4,14 @@
 //! looks up the command first and reads only that command's flags. No file is touched here.
 
 mod complete;
+mod global;
 mod help;
 mod man;
 mod request;
 mod scan;
 mod table;
+#[cfg(test)]
+mod tests;
 mod value;
 mod verbs;
 
@@ -16,6 +19,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 pub use complete::completion;
+pub use global::*;
 pub use help::{help_text, version_text};
 pub use man::man_page;
 pub use request::*;

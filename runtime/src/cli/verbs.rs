@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::global::*;
 use super::request::*;
 use super::scan::{Parsed, invalid};
 use super::{UsageError, value};

@@ -1,0 +1,23 @@
+//! Any bytes: read, or refused with one error that has a field. What we read, serde_json must read the same; we may
+//! refuse more than it does, but never the other way round.
+//!
+//! `cargo +nightly fuzz run parse fuzz/corpus/parse runtime/tests/fixtures/configs`
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use tare::spec::Spec;
+
+fuzz_target!(|bytes: &[u8]| {
+    match tare::parse::config(bytes) {
+        Ok((ours, _)) => {
+            let theirs: Spec<'_> = serde_json::from_slice(bytes).expect("serde_json is the more lenient reader");
+            assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
+        }
+        Err(problems) => {
+            assert_eq!(problems.errors.len(), 1);
+            assert!(!problems.errors[0].field.to_string().is_empty());
+        }
+    }
+    let _ = tare::parse::process(bytes);
+    let _ = tare::parse::resources(bytes);
+});
