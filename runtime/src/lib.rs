@@ -1,21 +1,45 @@
-//! tare: a low-level OCI container runtime.
+//! tare: a low-level OCI container runtime, as a library.
+//!
+//! Spec → plan → walk: [`parse`] and [`validate`] read a configuration, [`compile`] turns it into a [`plan::Plan`] without
+//! touching the system, [`check`] proves the plan's order, [`explain`] prints it, and [`container`] walks it.
+//!
+//! The floors, each importing from those above it in this list only; a test asserts it:
+//!
+//! | floor | modules |
+//! | --- | --- |
+//! | F0 | [`sys`] |
+//! | F1 | [`spec`], [`parse`], [`validate`], [`facts`], [`field`], [`error`], [`op`], [`plan`], [`check`], [`explain`], [`abi`], [`request`], [`time`] |
+//! | F2 | [`compile`] |
+//! | F3 | [`host`], [`run`], [`walk`], [`undo`] |
+//! | F4 | [`container`], [`state`], [`monitor`] |
+//! | F5 | [`cli`], [`commands`], [`log`], [`features`], [`table`] |
 
-pub mod default_spec;
+pub mod abi;
+pub mod check;
 pub mod cli;
+pub mod commands;
+pub mod compile;
+pub mod container;
+pub mod default_spec;
 pub mod error;
+pub mod explain;
+pub mod facts;
+pub mod facts_cgroup;
 pub mod features;
 pub mod field;
-pub mod parse;
-pub mod spec;
-pub mod validate;
+pub mod host;
 pub mod log;
-pub mod spec;
-pub mod table;
-pub mod time;
-pub mod compile;
-pub mod error;
-pub mod facts_cgroup;
-pub mod field;
+pub mod monitor;
+pub mod op;
+pub mod parse;
+pub mod plan;
+pub mod request;
 pub mod run;
 pub mod spec;
+pub mod state;
 pub mod sys;
+pub mod table;
+pub mod time;
+pub mod undo;
+pub mod validate;
+pub mod walk;

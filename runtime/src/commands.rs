@@ -1,0 +1,131 @@
+//! The verbs, one short file each: it reads like the story of the verb.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::cli::{self, Command, Global, Invocation};
+use crate::container;
+use crate::log::Logger;
+use crate::sys::process;
+
+mod create;
+mod explain;
+mod features;
+mod list;
+mod spec;
+
+/// What a command fails with: what is logged, once, and the exit code.
+pub struct Failure {
+    message: String,
+    code: u8,
+}
+
+impl From<container::Error> for Failure {
+    fn from(e: container::Error) -> Self {
+        Failure { message: e.message, code: 1 }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(e: std::io::Error) -> Self {
+        Failure { message: e.to_string(), code: 1 }
+    }
+}
+
+/// What a command ends with.
+pub type Outcome = Result<ExitCode, Failure>;
+
+/// What every command knows.
+pub struct Context {
+    /// The options before the command.
+    pub global: Global,
+    /// What the program calls itself.
+    pub name: String,
+    /// Where is logged.
+    pub log: Logger,
+}
+
+impl Context {
+    /// The directory of all containers' states, and whether the caller named it.
+    pub fn root(&self) -> (PathBuf, bool) {
+        match &self.global.root {
+            Some(root) => (std::path::absolute(root).unwrap_or_else(|_| root.clone()), true),
+            None => (default_root(), false),
+        }
+    }
+
+    /// Prints to standard output.
+    ///
+    /// # Errors
+    /// What the system says; a reader that has gone is no error.
+    pub fn print(&self, text: &str) -> Outcome {
+        match std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
+            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.into()),
+            _ => Ok(ExitCode::SUCCESS),
+        }
+    }
+}
+
+/// `/run/tare`, or for anybody but root `$XDG_RUNTIME_DIR/tare`.
+fn default_root() -> PathBuf {
+    if process::effective_ids().0 != 0
+        && let Some(dir) = std::env::var_os("XDG_RUNTIME_DIR").filter(|d| Path::new(d).is_absolute())
+    {
+        return Path::new(&dir).join("tare");
+    }
+    PathBuf::from("/run/tare")
+}
+
+/// Reads a command line, `argv[0]` included, and does what it says. An error is printed once.
+pub fn main(argv: &[OsString]) -> ExitCode {
+    let Invocation { global, command, name } = match cli::parse(argv) {
+        Ok(invocation) => invocation,
+        Err(rejected) => {
+            Logger::open(&rejected.global).unwrap_or_else(|_| Logger::stderr()).error(&rejected.error.message);
+            return ExitCode::from(rejected.error.exit_code);
+        }
+    };
+    let log = match Logger::open(&global) {
+        Ok(log) => log,
+        Err(message) => {
+            Logger::stderr().error(&message);
+            return ExitCode::FAILURE;
+        }
+    };
+    let cx = Context { global, name, log };
+    match run(&cx, command) {
+        Ok(code) => code,
+        Err(failure) => {
+            cx.log.error(&failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn run(cx: &Context, command: Command) -> Outcome {
+    let (root, _) = cx.root();
+    let mut warn = |text: String| cx.log.warn(&text);
+    match command {
+        Command::Create(ask) => create::create(cx, ask),
+        Command::Run(ask) => create::run(cx, ask),
+        Command::Start(ask) => done(container::start(&root, &ask.id)),
+        Command::State(ask) => list::state(cx, &ask.id),
+        Command::Kill(ask) => done(container::kill(&root, &ask.id, ask.signal, ask.all)),
+        Command::Delete(ask) => done(container::delete(&root, &ask.id, ask.force, &mut warn)),
+        Command::List(ask) => list::list(cx, &ask),
+        Command::Spec(ask) => spec::spec(&ask),
+        Command::Features => features::features(cx),
+        Command::Explain(ask) => explain::explain(cx, &ask),
+        Command::Help { of } => cx.print(&cli::help_text(&cx.name, of.as_deref())),
+        Command::Version => cx.print(&cli::version_text(&cx.name)),
+        Command::Completion(shell) => cx.print(&cli::completion(&cx.name, shell)),
+        Command::Man { of } => cx.print(&cli::man_page(&cx.name, of.as_deref())),
+        _ => Err(Failure { message: "this version does not have this command yet".to_owned(), code: 1 }),
+    }
+}
+
+fn done(result: container::Result<()>) -> Outcome {
+    Ok(result.map(|()| ExitCode::SUCCESS)?)
+}

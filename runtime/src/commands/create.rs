@@ -1,0 +1,137 @@
+//! `create` and `run`.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::{Context, Failure, Outcome};
+use crate::cli;
+use crate::container::{self, Bundle, Created};
+use crate::monitor::Monitor;
+use crate::request::Request;
+use crate::sys::{socket, terminal};
+
+/// `create`.
+pub(super) fn create(cx: &Context, ask: cli::Create) -> Outcome {
+    let bundle = load(&ask)?;
+    let (spec, _) = bundle.spec()?;
+    let wants_terminal = spec.process.as_ref().is_some_and(|p| p.terminal);
+    let console = console(&ask, wants_terminal, true)?;
+    let pidfd_socket = connect(ask.pidfd_socket.as_deref())?;
+    let created = make(cx, &bundle, &ask, console, true)?;
+    let started = created.release()?;
+    send_pidfd(pidfd_socket, started.pidfd())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `run`.
+pub(super) fn run(cx: &Context, ask: cli::Run) -> Outcome {
+    let bundle = load(&ask.create)?;
+    let (spec, _) = bundle.spec()?;
+    let wants_terminal = spec.process.as_ref().is_some_and(|p| p.terminal);
+    let mut ours = None;
+    let console = if wants_terminal && !ask.detach && ask.create.console_socket.is_none() {
+        let (one, other) = socket::pair().map_err(container::Error::from)?;
+        ours = Some(one);
+        Some(other)
+    } else {
+        console(&ask.create, wants_terminal, ask.detach)?
+    };
+    let pidfd_socket = connect(ask.create.pidfd_socket.as_deref())?;
+    // Held back from here on, so that none is lost between the clone and the wait.
+    let monitor = if ask.detach { None } else { Some(Monitor::begin().map_err(container::Error::from)?) };
+    let created = make(cx, &bundle, &ask.create, console, false)?;
+    let started = created.release()?;
+    started.until_running()?;
+    send_pidfd(pidfd_socket, started.pidfd())?;
+    let Some(monitor) = monitor else { return Ok(ExitCode::SUCCESS) };
+    let master = receive_master(ours)?;
+    let ended = monitor.wait(started.pidfd().as_fd(), master).map_err(container::Error::from)?;
+    if !ask.keep {
+        container::clean_up(&started, &mut |text| cx.log.warn(&text))?;
+    }
+    Ok(ExitCode::from(u8::try_from(ended.status() & 0xff).unwrap_or(255)))
+}
+
+fn load(ask: &cli::Create) -> Result<Bundle, Failure> {
+    Ok(Bundle::load(ask.bundle.as_deref().unwrap_or(Path::new(".")))?)
+}
+
+fn make(
+    cx: &Context,
+    bundle: &Bundle,
+    ask: &cli::Create,
+    console: Option<OwnedFd>,
+    gated: bool,
+) -> Result<Created, Failure> {
+    let create = container::Create {
+        root: cx.root().0,
+        request: request(ask, bundle),
+        console,
+        gated,
+        strict: ask.strict,
+        pid_file: ask.pid_file.as_ref().map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone())),
+    };
+    let created = container::create(bundle, create)?;
+    for warning in &created.warnings {
+        cx.log.warn(&warning.to_string());
+    }
+    Ok(created)
+}
+
+/// What of the command line and the environment shapes the plan.
+pub(super) fn request(ask: &cli::Create, bundle: &Bundle) -> Request {
+    let number = |name| std::env::var(name).ok().and_then(|v| v.parse::<u32>().ok());
+    let listen_fds = number("LISTEN_FDS").unwrap_or(0);
+    Request {
+        id: ask.id.clone(),
+        bundle: bundle.path.clone(),
+        no_pivot: ask.no_pivot,
+        no_new_keyring: ask.no_new_keyring,
+        preserve_fds: ask.preserve_fds.saturating_add(listen_fds),
+        listen_fds,
+        listen_fdnames: std::env::var("LISTEN_FDNAMES").ok(),
+        notify_socket: None,
+    }
+}
+
+/// The rules of terminals: detached, one needs a console socket, and a console socket needs a terminal.
+fn console(ask: &cli::Create, terminal: bool, detached: bool) -> Result<Option<OwnedFd>, Failure> {
+    match (&ask.console_socket, terminal) {
+        (None, true) if detached => Err(usage("cannot allocate tty if runc will detach without setting console socket")),
+        (Some(_), false) => {
+            Err(usage("cannot use console socket if runc will not detach or allocate tty"))
+        }
+        (path, _) => connect(path.as_deref()),
+    }
+}
+
+fn usage(text: &str) -> Failure {
+    Failure { message: text.to_owned(), code: 1 }
+}
+
+fn connect(path: Option<&Path>) -> Result<Option<OwnedFd>, Failure> {
+    let Some(path) = path else { return Ok(None) };
+    let text = CString::new(path.as_os_str().as_bytes()).map_err(|_| usage("a path holds a NUL byte"))?;
+    let socket = socket::connect(&text);
+    socket.map(Some).map_err(|f| Failure { message: format!("socket {}: {f}", path.display()), code: 1 })
+}
+
+fn send_pidfd(socket: Option<OwnedFd>, pidfd: &OwnedFd) -> Result<(), Failure> {
+    if let Some(socket) = socket {
+        socket::send_fd(socket.as_fd(), b"pidfd", pidfd.as_fd()).map_err(container::Error::from)?;
+    }
+    Ok(())
+}
+
+fn receive_master(socket: Option<OwnedFd>) -> Result<Option<OwnedFd>, Failure> {
+    let Some(socket) = socket else { return Ok(None) };
+    let master = socket::receive_fd(socket.as_fd()).map_err(container::Error::from)?;
+    if let Some(master) = &master {
+        terminal::plain_newlines(master.as_fd()).map_err(container::Error::from)?;
+    }
+    Ok(master)
+}
+

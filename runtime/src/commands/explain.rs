@@ -1,0 +1,24 @@
+//! `explain`: the plan of a bundle, with nothing done.
+
+use std::path::Path;
+
+use super::{Context, Outcome};
+use crate::cli::Explain;
+use crate::container::{self, Bundle};
+use crate::explain as text;
+
+/// `explain`.
+pub(super) fn explain(cx: &Context, ask: &Explain) -> Outcome {
+    let bundle = Bundle::load(ask.create.bundle.as_deref().unwrap_or(Path::new(".")))?;
+    let (spec, unknown) = bundle.spec()?;
+    for problem in &unknown {
+        cx.log.warn(&problem.to_string());
+    }
+    let mut request = super::create::request(&ask.create, &bundle);
+    request.id = ask.id.clone().unwrap_or_else(|| "ID".to_owned());
+    let compiled = container::compile(&spec, &request)?;
+    for warning in &compiled.warnings {
+        cx.log.warn(&warning.to_string());
+    }
+    cx.print(&text::plan(&compiled.plan))
+}

@@ -1,3 +1,0 @@
-//! From configuration to plan, one chapter a module.
-
-pub mod cgroup;

@@ -1,0 +1,438 @@
+//! The life of a container, told as short stories: create, start, kill, delete.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use crate::compile::{self, Compiled};
+use crate::error::{Problem, Problems};
+use crate::op::HookOp;
+use crate::plan::Plan;
+use crate::request::Request;
+use crate::run::{cgroup, parent};
+use crate::spec::Spec;
+use crate::state::{self, Dir, Journal, Record, StateError};
+use crate::sys::{errno_text, fs, process};
+use crate::time::Timestamp;
+use crate::walk::{self, Means, Ready};
+use crate::{check, host, parse, undo};
+
+pub mod status;
+
+pub use status::{Status, status};
+
+/// How long a killed process may take to go before that is an error.
+const DEATH_MS: i32 = 10_000;
+
+/// Why something could not be done to a container.
+#[derive(Debug)]
+pub struct Error {
+    /// The sentence; it ends with what engines match.
+    pub message: String,
+    /// Whether it says that there is no such container.
+    pub missing: bool,
+}
+
+/// The answer of an operation.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error with this sentence.
+    pub fn new(message: impl Into<String>) -> Self {
+        Error { message: message.into(), missing: false }
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<StateError> for Error {
+    fn from(e: StateError) -> Self {
+        Error { missing: e.missing, message: e.message }
+    }
+}
+
+macro_rules! from_errors {
+    ($($kind:ty),*) => { $(impl From<$kind> for Error {
+        fn from(e: $kind) -> Self {
+            Error::new(e.to_string())
+        }
+    })* };
+}
+
+from_errors!(Problems, walk::WalkError, host::HostError, cgroup::Error, crate::sys::Fault);
+
+/// A bundle: its directory, and the text of its configuration.
+pub struct Bundle {
+    /// Absolute path.
+    pub path: String,
+    text: Vec<u8>,
+}
+
+impl Bundle {
+    /// Reads the configuration of a bundle.
+    ///
+    /// # Errors
+    /// There is no such directory, or no readable `config.json` in it.
+    pub fn load(path: &Path) -> Result<Self> {
+        let why = |path: &Path, e: &std::io::Error| {
+            let reason = e.raw_os_error().map_or_else(|| e.to_string(), errno_text);
+            Error::new(format!("bundle {}: {reason}", path.display()))
+        };
+        let path = path.canonicalize().map_err(|e| why(path, &e))?;
+        let config = path.join("config.json");
+        let text = std::fs::read(&config).map_err(|e| why(&config, &e))?;
+        let path = path.into_os_string().into_string().map_err(|_| Error::new("the bundle's path is no UTF-8"))?;
+        Ok(Bundle { path, text })
+    }
+
+    /// The configuration, and what in it no property of the specification explains.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn spec(&self) -> Result<(Spec<'_>, Vec<Problem>)> {
+        Ok(parse::config(&self.text)?)
+    }
+}
+
+/// What `create` and `run` are asked for.
+#[derive(Default)]
+pub struct Create {
+    /// Directory of all containers' states.
+    pub root: PathBuf,
+    /// What shapes the plan.
+    pub request: Request,
+    /// Where the terminal's master goes.
+    pub console: Option<OwnedFd>,
+    /// Whether the program waits for `start`.
+    pub gated: bool,
+    /// Whether an unknown property is an error.
+    pub strict: bool,
+    /// Where the pid is written.
+    pub pid_file: Option<PathBuf>,
+}
+
+/// A container that was made and stands ready.
+pub struct Created {
+    /// Its state directory, locked.
+    pub dir: Dir,
+    /// What it is.
+    pub record: Record,
+    /// Doubts about the configuration.
+    pub warnings: Vec<Problem>,
+    plan: Plan,
+    ready: Ready,
+}
+
+/// Compiles a bundle for this host.
+///
+/// # Errors
+/// Every problem of the configuration.
+pub fn compile(spec: &Spec<'_>, request: &Request) -> Result<Compiled> {
+    let compiled = compile::compile(spec, &host::facts()?, request)?;
+    check::check(&compiled.plan).map_err(|broken| {
+        Error::new(format!("the plan is not sound, which is a defect of this program: {}", broken.join("; ")))
+    })?;
+    Ok(compiled)
+}
+
+/// Makes a container from a bundle, up to the point where its program could be executed. Whatever fails is undone.
+///
+/// # Errors
+/// What is wrong with the configuration, or the step that failed.
+pub fn create(bundle: &Bundle, ask: Create) -> Result<Created> {
+    let (spec, unknown) = bundle.spec()?;
+    if ask.strict && !unknown.is_empty() {
+        return Err(Problems { errors: unknown, warnings: Vec::new() }.into());
+    }
+    let Compiled { plan, warnings } = compile(&spec, &ask.request)?;
+    let dir = state::create(&ask.root, &ask.request.id)?;
+    let made = walk_in(&dir, bundle, &spec, &plan, ask);
+    match made {
+        Ok((record, ready)) => Ok(Created { dir, record, warnings, plan, ready }),
+        Err(error) => {
+            let left = undo::replay(&dir.journal().undo);
+            if left.is_empty() {
+                dir.remove()?;
+                return Err(error);
+            }
+            // What could not be undone stays on record: `delete --force` tries again.
+            Err(Error::new(format!("(left behind: {}) {error}", left.join(", "))))
+        }
+    }
+}
+
+/// Journal, walk, state: in this order, so that whatever is made is known before.
+fn walk_in(dir: &Dir, bundle: &Bundle, spec: &Spec<'_>, plan: &Plan, ask: Create) -> Result<(Record, Ready)> {
+    let mut journal = Journal { boot_id: state::boot_id(), undo: plan.undos() };
+    undo::foresee(&mut journal.undo);
+    dir.write_journal(&journal)?;
+    dir.write("config.json", &bundle.text)?;
+    let gate = if ask.gated { Some(dir.make_gate()?) } else { None };
+    let ready = walk::walk(plan, Means { gate, console: ask.console })?;
+    let record = record(bundle, spec, journal, &ask.request, ready.pid);
+    let saved = save(dir, &record, ask.pid_file.as_deref());
+    if let Err(error) = saved {
+        let _ = process::pidfd_kill(ready.pidfd.as_fd(), libc::SIGKILL);
+        let _ = process::wait(ready.pidfd.as_fd(), true);
+        return Err(error);
+    }
+    Ok((record, ready))
+}
+
+fn save(dir: &Dir, record: &Record, pid_file: Option<&Path>) -> Result<()> {
+    dir.save(record)?;
+    pid_file.map_or(Ok(()), |path| write_pid_file(path, record.pid))
+}
+
+/// Digits only, and never half of them: written beside and renamed.
+///
+/// # Errors
+/// What the system says.
+pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let new = path.with_file_name(format!(".{name}.{pid}"));
+    let written = std::fs::write(&new, pid.to_string()).and_then(|()| std::fs::rename(&new, path));
+    written.map_err(|e| {
+        let _ = std::fs::remove_file(&new);
+        let reason = e.raw_os_error().map_or_else(|| e.to_string(), errno_text);
+        Error::new(format!("--pid-file {}: {reason}", path.display()))
+    })
+}
+
+fn record(bundle: &Bundle, spec: &Spec<'_>, journal: Journal, request: &Request, pid: i32) -> Record {
+    let root = spec.root.as_ref().map_or("", |r| &r.path);
+    let rootfs = if root.starts_with('/') { root.to_owned() } else { format!("{}/{root}", bundle.path) };
+    let hooks = spec.hooks.as_ref();
+    let pid_namespace = spec.linux.as_ref().is_some_and(|l| {
+        l.namespaces.iter().any(|n| &*n.kind == "pid" && n.path.as_deref().unwrap_or("").is_empty())
+    });
+    Record {
+        oci_version: spec.oci_version.to_string(),
+        id: request.id.clone(),
+        pid,
+        start_time: status::start_time(pid).unwrap_or(0),
+        bundle: bundle.path.clone(),
+        rootfs,
+        created: Timestamp::now().rfc3339_nano(),
+        owner: process::effective_ids().0,
+        annotations: spec.annotations.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
+        boot_id: journal.boot_id,
+        own_pid_namespace: pid_namespace,
+        late_hooks: hooks.is_some_and(|h| !h.poststart.is_empty() || !h.poststop.is_empty()),
+        request: request.clone(),
+        undo: journal.undo,
+    }
+}
+
+impl Created {
+    /// Lets init go on to the gate, or to its program.
+    ///
+    /// # Errors
+    /// Init has died; the container is undone.
+    pub fn release(self) -> Result<Started> {
+        let released = self.ready.release();
+        if let Err(error) = released {
+            destroy(&self.dir, Some(&self.record))?;
+            return Err(error.into());
+        }
+        Ok(Started { dir: self.dir, record: self.record, plan: self.plan, ready: self.ready })
+    }
+}
+
+/// A container whose init was released.
+pub struct Started {
+    /// Its state directory, locked.
+    pub dir: Dir,
+    /// What it is.
+    pub record: Record,
+    plan: Plan,
+    ready: Ready,
+}
+
+impl Started {
+    /// Init's pidfd.
+    pub fn pidfd(&self) -> &OwnedFd {
+        &self.ready.pidfd
+    }
+
+    /// Waits until the program runs, and runs the poststart hooks. Only for a container without a gate.
+    ///
+    /// # Errors
+    /// The step or hook that failed; the container is undone.
+    pub fn until_running(&self) -> Result<()> {
+        let executed = self.ready.until_executed(&self.plan).map_err(Error::from);
+        executed.and_then(|()| poststart(&self.dir, &self.record)).inspect_err(|_| {
+            let _ = process::pidfd_kill(self.ready.pidfd.as_fd(), libc::SIGKILL);
+            let _ = process::wait(self.ready.pidfd.as_fd(), true);
+            let _ = destroy(&self.dir, Some(&self.record));
+        })
+    }
+}
+
+/// Starts the program of a created container.
+///
+/// # Errors
+/// The container is not created, or the step or hook that failed.
+pub fn start(root: &Path, id: &str) -> Result<()> {
+    let dir = state::open(root, id)?;
+    dir.lock()?;
+    let (record, now) = status(&dir);
+    let record = record.filter(|_| now == Status::Created).ok_or_else(|| Error::new(match now {
+        Status::Stopped => format!("{id}: cannot start a container that has stopped"),
+        Status::Creating => format!("{id}: cannot start a container that is being created"),
+        _ => format!("{id}: cannot start an already running container"),
+    }))?;
+    let Some((go, answer)) = dir.open_gate()? else {
+        return Err(Error::new(format!("{id}: cannot start a container that has stopped")));
+    };
+    fs::set_nonblocking(answer.as_fd(), false)?;
+    fs::write(go.as_fd(), b"!")?;
+    drop(go);
+    let executed = walk::until_executed(answer.as_fd(), || "see its exit status".to_owned());
+    if let Err(stopped) = executed {
+        let plan = replan(&dir, &record);
+        return Err(stopped.explain(|| plan.as_ref()).into());
+    }
+    poststart(&dir, &record)
+}
+
+/// The plan that a container was made by, for the sentence of a failure.
+fn replan(dir: &Dir, record: &Record) -> Option<Plan> {
+    let text = dir.read("config.json").ok()?;
+    let (spec, _) = parse::config(&text).ok()?;
+    Some(compile(&spec, &record.request).ok()?.plan)
+}
+
+fn late_hooks(dir: &Dir, record: &Record, kind: &'static str) -> Vec<HookOp> {
+    if !record.late_hooks {
+        return Vec::new();
+    }
+    let Ok(text) = dir.read("config.json") else { return Vec::new() };
+    match parse::config(&text) {
+        Ok((spec, _)) => compile::late_hooks(&spec, &record.id, &record.bundle, kind),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// A poststart hook that fails stops the container (runtime.md, Lifecycle, step 9).
+fn poststart(dir: &Dir, record: &Record) -> Result<()> {
+    for hook in late_hooks(dir, record, "poststart") {
+        if let Err(text) = parent::run_late_hook(&hook, record.pid) {
+            let _ = kill_init(record);
+            return Err(Error::new(format!("hooks.poststart[{}]: {text}", hook.index)));
+        }
+    }
+    Ok(())
+}
+
+/// Sends a signal to a container's process, or to all of its processes.
+///
+/// # Errors
+/// `container not running`, unless all processes of a stopped one are meant.
+pub fn kill(root: &Path, id: &str, signal: i32, all: bool) -> Result<()> {
+    let dir = state::open(root, id)?;
+    let (record, now) = status(&dir);
+    let Some(record) = record else {
+        return Err(Error::new(format!("{id}: container not running")));
+    };
+    if all {
+        let groups = undo::groups(&record.undo);
+        let signal = nix::sys::signal::Signal::try_from(signal).map_err(|e| Error::new(e.to_string()))?;
+        return Ok(cgroup::signal_all(&groups, signal).map(drop)?);
+    }
+    let gone = || Error::new(format!("{id}: container not running"));
+    if now == Status::Stopped {
+        return Err(gone());
+    }
+    let pidfd = status::init(&record).ok_or_else(gone)?;
+    match process::pidfd_kill(pidfd.as_fd(), signal) {
+        Err(f) if f.errno == libc::ESRCH => Err(gone()),
+        Err(f) => Err(Error::new(format!("{id}: signal {signal}: {f}"))),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Kills init and waits until it is gone.
+fn kill_init(record: &Record) -> Result<()> {
+    let Some(pidfd) = status::init(record) else { return Ok(()) };
+    let _ = process::pidfd_kill(pidfd.as_fd(), libc::SIGKILL);
+    // A frozen process dies only when it is thawed.
+    let groups = undo::groups(&record.undo);
+    if cgroup::freeze::state(&groups).is_ok_and(|s| s != cgroup::freeze::State::Thawed) {
+        cgroup::freeze::thaw(&groups)?;
+    }
+    let [gone] = fs::poll([(pidfd.as_fd(), libc::POLLIN)], DEATH_MS)?;
+    if gone == 0 {
+        return Err(Error::new(format!(
+            "{}: init (pid {}) does not die of SIGKILL: it hangs in the kernel",
+            record.id, record.pid
+        )));
+    }
+    Ok(())
+}
+
+/// Deletes a container and everything that was made for it.
+///
+/// # Errors
+/// It runs and is not forced, or what could not be removed. Forced, a container that does not exist is fine.
+pub fn delete(root: &Path, id: &str, force: bool, warn: &mut dyn FnMut(String)) -> Result<()> {
+    let dir = match state::open(root, id).and_then(|dir| dir.lock().map(|()| dir)) {
+        Err(e) if e.missing && force => return Ok(()),
+        dir => dir?,
+    };
+    let (record, now) = status(&dir);
+    if !force && matches!(now, Status::Running | Status::Paused) {
+        return Err(Error::new(format!("{id}: cannot delete container that is not stopped: {now}")));
+    }
+    if record.is_none() && !force {
+        return Err(Error::new(format!("{id}: was never wholly created: delete --force removes what there is of it")));
+    }
+    let hooks = record.as_ref().map(|r| late_hooks(&dir, r, "poststop")).unwrap_or_default();
+    destroy(&dir, record.as_ref())?;
+    for hook in hooks {
+        // runtime.md, Lifecycle, step 13: a warning, and the rest goes on.
+        if let Err(text) = parent::run_late_hook(&hook, 0) {
+            warn(format!("hooks.poststop[{}]: {text}", hook.index));
+        }
+    }
+    Ok(())
+}
+
+/// Ends what is left of a container's processes, replays the undo list, removes the state.
+fn destroy(dir: &Dir, record: Option<&Record>) -> Result<()> {
+    let journal = dir.journal();
+    // Whichever of the two can be read: they say the same.
+    let undos = if journal.undo.is_empty() { record.map_or(&[][..], |r| &r.undo) } else { &journal.undo };
+    if let Some(record) = record {
+        kill_init(record)?;
+    }
+    let ours: Vec<_> = undo::groups(undos);
+    if !record.is_some_and(|r| r.own_pid_namespace) {
+        cgroup::kill_all(&ours)?;
+    }
+    let left = undo::replay(undos);
+    if !left.is_empty() {
+        return Err(Error::new(format!("{}: cannot remove: {}", dir.id, left.join(", "))));
+    }
+    Ok(dir.remove()?)
+}
+
+/// Removes a container whose process has ended in the foreground.
+///
+/// # Errors
+/// What could not be removed.
+pub fn clean_up(started: &Started, warn: &mut dyn FnMut(String)) -> Result<()> {
+    let hooks = late_hooks(&started.dir, &started.record, "poststop");
+    destroy(&started.dir, Some(&started.record))?;
+    for hook in hooks {
+        if let Err(text) = parent::run_late_hook(&hook, 0) {
+            warn(format!("hooks.poststop[{}]: {text}", hook.index));
+        }
+    }
+    Ok(())
+}

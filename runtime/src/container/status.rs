@@ -1,0 +1,92 @@
+//! What a container is doing, by the kernel's own word: nothing that a command could forget to write down.
+
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::run::cgroup;
+use crate::state::{self, Dir, Record};
+use crate::sys::{fs, process};
+use crate::undo;
+
+/// The states of runtime.md, and `paused`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// `create` is at work.
+    Creating,
+    /// Init waits behind its gate.
+    Created,
+    /// The program was executed.
+    Running,
+    /// It is frozen.
+    Paused,
+    /// Init is gone.
+    Stopped,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        })
+    }
+}
+
+/// What a container is, and what it is doing. Without a record it is being created, or its creation was killed.
+pub fn status(dir: &Dir) -> (Option<Record>, Status) {
+    let Some(record) = dir.record() else {
+        return (None, if dir.is_locked() { Status::Creating } else { Status::Stopped });
+    };
+    let now = of(dir, &record);
+    (Some(record), now)
+}
+
+fn of(dir: &Dir, record: &Record) -> Status {
+    if !is_alive(record) {
+        return Status::Stopped;
+    }
+    // Who stands behind the gate is created: init's end of it closes at exec, not before and not later.
+    if let Ok(Some(_)) = dir.open_gate() {
+        return Status::Created;
+    }
+    match cgroup::freeze::state(&undo::groups(&record.undo)) {
+        Ok(cgroup::freeze::State::Thawed) | Err(_) => Status::Running,
+        Ok(_) => Status::Paused,
+    }
+}
+
+/// Whether init lives: the process of that pid, started at that time, in this boot, and no zombie.
+pub fn is_alive(record: &Record) -> bool {
+    record.pid > 0
+        && stat(record.pid).is_some_and(|(state, start)| start == record.start_time && !matches!(state, b'Z' | b'X'))
+        && record.boot_id == state::boot_id()
+}
+
+/// A pidfd of init, if it lives.
+pub fn init(record: &Record) -> Option<OwnedFd> {
+    let pidfd = process::pidfd_open(record.pid).ok()?;
+    // Looked at after the opening: the pid cannot have become another's since.
+    if !is_alive(record) {
+        return None;
+    }
+    let [gone] = fs::poll([(pidfd.as_fd(), libc::POLLIN)], 0).ok()?;
+    (gone == 0).then_some(pidfd)
+}
+
+/// When a process started, in clock ticks since boot (proc_pid_stat(5), field 22).
+pub fn start_time(pid: i32) -> Option<u64> {
+    stat(pid).map(|(_, start)| start)
+}
+
+fn stat(pid: i32) -> Option<(u8, u64)> {
+    let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The name of the program is in parentheses and may hold any character.
+    let after = &text[text.iter().rposition(|b| *b == b')')? + 1..];
+    let fields = std::str::from_utf8(after).ok()?;
+    let mut fields = fields.split_ascii_whitespace();
+    let state = *fields.next()?.as_bytes().first()?;
+    Some((state, fields.nth(18)?.parse().ok()?))
+}

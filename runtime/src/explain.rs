@@ -1,0 +1,379 @@
+//! A plan as an admin reads it: who does what, because of which field, after what, and how it is undone.
+
+use std::ffi::CStr;
+use std::fmt::Write as _;
+
+use crate::abi::{CAPABILITIES, RLIMITS, attr, clone, file, propagation};
+use crate::op::{Attr, CapSets, DeviceOp, EnterRoot, InitOp, JoinerOp, MountOp, MountSource, ParentOp, Tasks};
+use crate::plan::{Act, Lane, Mark, OnErr, Plan, Undo};
+
+fn text(s: &CStr) -> String {
+    s.to_string_lossy().into_owned()
+}
+
+fn list(items: &[std::ffi::CString]) -> String {
+    items.iter().map(|s| text(s)).collect::<Vec<_>>().join(" ")
+}
+
+/// What a step does, in one line.
+pub fn act(act: &Act) -> String {
+    match act {
+        Act::Parent(op) => parent(op),
+        Act::Joiner(op) => joiner(op),
+        Act::Init(op) => init(op),
+    }
+}
+
+fn parent(op: &ParentOp) -> String {
+    match op {
+        ParentOp::OpenNamespace { kind, path, .. } => format!("open {} namespace {}", kind.name(), text(path)),
+        ParentOp::OpenTree { source, recursive, .. } => {
+            format!("open bind source {}{}", text(source), if *recursive { " with all below" } else { "" })
+        }
+        ParentOp::MakeMapping { uid, gid, .. } => format!("make id mapping {}", maps(uid, gid)),
+        ParentOp::MapTree { mapping, recursive, .. } => format!(
+            "map ids of bind source by {}{}",
+            if mapping.is_some() { "its mapping" } else { "the container's" },
+            if *recursive { ", with all below" } else { "" }
+        ),
+        ParentOp::MakeCgroup(group) => format!("make cgroup {}", group.dir()),
+        ParentOp::OpenCgroup { group, .. } => format!("open cgroup {}", group.dir()),
+        ParentOp::WriteCgroup { group, write } => format!("write {:?} to {}/{}", write.value, group.dir(), write.file),
+        ParentOp::AttachDevices { group, .. } => format!("attach device program to {}", group.dir()),
+        ParentOp::Clone { flags, cgroup, joiner } => {
+            let who = if *joiner { "joiner" } else { "init" };
+            let into = if cgroup.is_some() { ", into its cgroup" } else { "" };
+            format!("clone {who}{}{into}", namespaces(*flags))
+        }
+        ParentOp::MeetInit => "learn init's pid from the joiner".to_owned(),
+        ParentOp::DenySetgroups => "deny setgroups in the user namespace".to_owned(),
+        ParentOp::WriteMap { file, text, helper } => {
+            let by = match (helper, *file) {
+                (false, _) => "",
+                (true, "uid_map") => " by newuidmap",
+                (true, _) => " by newgidmap",
+            };
+            format!("write {file} {}{by}", extents(text))
+        }
+        ParentOp::Rlimit { resource, soft, hard } => {
+            let name = RLIMITS.get(*resource as usize).unwrap_or(&"?");
+            format!("set {name} to {} of {}", limit(*soft), limit(*hard))
+        }
+        ParentOp::OomScoreAdj(score) => format!("set oom_score_adj to {score}"),
+        ParentOp::Scheduler(s) => format!("set scheduler policy {} nice {} priority {}", s.policy, s.nice, s.priority),
+        ParentOp::IoPriority(value) => format!("set I/O priority class {} level {}", value >> 13, value & 0x1fff),
+        ParentOp::Hook(hook) => format!("run {} hook {}", hook.kind, text(&hook.path)),
+        ParentOp::CheckCgroup(group) => format!("check that init is in {}", group.dir()),
+        ParentOp::SendListener { path, .. } => format!("send the notification descriptor to {}", text(path)),
+    }
+}
+
+fn limit(value: u64) -> String {
+    if value == u64::MAX { "unlimited".to_owned() } else { value.to_string() }
+}
+
+fn extents(map: &str) -> String {
+    let extent = |line: &str| {
+        let mut n = line.split(' ');
+        let (inside, outside, size) = (n.next()?, n.next()?, n.next()?);
+        Some(format!("{inside} = {outside} ({size} ids)"))
+    };
+    map.lines().filter_map(extent).collect::<Vec<_>>().join(", ")
+}
+
+fn maps(uid: &str, gid: &str) -> String {
+    if uid == gid { format!("ids {}", extents(uid)) } else { format!("uids {}, gids {}", extents(uid), extents(gid)) }
+}
+
+fn namespaces(flags: u64) -> String {
+    let all = [
+        (clone::NEWUSER, "user"),
+        (clone::NEWPID, "pid"),
+        (clone::NEWNET, "network"),
+        (clone::NEWNS, "mount"),
+        (clone::NEWIPC, "ipc"),
+        (clone::NEWUTS, "uts"),
+        (clone::NEWCGROUP, "cgroup"),
+        (clone::NEWTIME, "time"),
+    ];
+    let names: Vec<_> = all.iter().filter(|(f, _)| flags & f != 0).map(|(_, n)| *n).collect();
+    match names.as_slice() {
+        [] => " in the runtime's namespaces".to_owned(),
+        [one] => format!(" with new {one} namespace"),
+        many => format!(" with new namespaces {}", many.join(", ")),
+    }
+}
+
+fn joiner(op: &JoinerOp) -> String {
+    match op {
+        JoinerOp::Join { kind, .. } => format!("join {} namespace", kind.name()),
+        JoinerOp::UnshareTime => "make a time namespace for its children".to_owned(),
+        JoinerOp::TimeOffsets(offsets) => format!("set clock offsets {}", text(offsets).trim().replace('\n', ", ")),
+        JoinerOp::Clone { flags } => format!("clone init{}, as the runtime's child", namespaces(*flags)),
+    }
+}
+
+/// What a step of init's does, in one line.
+pub fn init(op: &InitOp) -> String {
+    match op {
+        InitOp::Attach(Tasks::Path(path)) => format!("enter {}", text(path).trim_end_matches("/tasks")),
+        InitOp::Attach(Tasks::Slot(_)) => "enter cgroup by its open file".to_owned(),
+        InitOp::Unshare(flags) => format!("make{}", namespaces(*flags).replacen(" with", "", 1)),
+        InitOp::BecomeRoot => "become root of the user namespace".to_owned(),
+        InitOp::Session => "start a session".to_owned(),
+        InitOp::Undumpable => "forbid ptrace and core dumps until exec".to_owned(),
+        InitOp::Propagation { kind, recursive } => {
+            format!("make / {}{}", propagation_name(*kind), if *recursive { " with all below" } else { "" })
+        }
+        InitOp::OpenRoot { path, .. } => format!("clone root {} over itself", text(path)),
+        InitOp::Mount(op) => mount(op),
+        InitOp::Remount { path, flags, data } => remount(path, *flags, data),
+        InitOp::Device(op) => device(op),
+        InitOp::Symlink { target, path, only_if, .. } => {
+            let only = only_if.as_ref().map(|p| format!(" if {} exists", text(p))).unwrap_or_default();
+            format!("link {} to {}{only}", text(path), text(target))
+        }
+        InitOp::Directory(path) => format!("make directory {}", text(path)),
+        InitOp::Cover { path, mask: true } => format!("mask {}", text(path)),
+        InitOp::Cover { path, mask: false } => format!("make {} read-only", text(path)),
+        InitOp::Procfs(_) => "open a proc filesystem of our own".to_owned(),
+        InitOp::WriteProc { path, value, .. } => format!("write {:?} to our own proc's {}", text(value), text(path)),
+        InitOp::SetName { host: true, name } => format!("set host name {}", text(name)),
+        InitOp::SetName { host: false, name } => format!("set domain name {}", text(name)),
+        InitOp::Hook(hook) => format!("run {} hook {}", hook.kind, text(&hook.path)),
+        InitOp::Terminal { size, console } => format!(
+            "make terminal{}{}",
+            size.map(|(c, r)| format!(" of {c}×{r}")).unwrap_or_default(),
+            if *console { " and bind /dev/console" } else { "" }
+        ),
+        InitOp::ReadonlyRoot => "make root read-only".to_owned(),
+        InitOp::EnterRoot(EnterRoot::Pivot) => "pivot into root, detach the old one".to_owned(),
+        InitOp::EnterRoot(EnterRoot::Move) => "move root over /".to_owned(),
+        InitOp::EnterRoot(EnterRoot::Chroot) => "chroot into root".to_owned(),
+        op => process(op),
+    }
+}
+
+fn process(op: &InitOp) -> String {
+    match op {
+        InitOp::Keyring(name) => format!("join session keyring {}", text(name)),
+        InitOp::Personality(domain) => format!("set personality {domain:#x}"),
+        InitOp::Umask(mask) => format!("set umask {mask:04o}"),
+        InitOp::NoNewPrivileges => "set no_new_privs".to_owned(),
+        InitOp::Bounding(set) => format!("keep in bounding set {}", capabilities(*set)),
+        InitOp::Groups(groups) if groups.is_empty() => "set no supplementary groups".to_owned(),
+        InitOp::Groups(groups) => {
+            format!("set groups {}", groups.iter().map(u32::to_string).collect::<Vec<_>>().join(" "))
+        }
+        InitOp::Gid(gid) => format!("become group {gid}"),
+        InitOp::Uid(uid) => format!("become user {uid}"),
+        InitOp::Chdir(path) => format!("enter working directory {}", text(path)),
+        InitOp::Capabilities(sets) => format!("set capabilities: {}", sets_text(*sets)),
+        InitOp::Ambient(set) => format!("raise ambient {}", capabilities(*set)),
+        InitOp::Home(uid) => format!("find the home of user {uid}"),
+        InitOp::FindProgram(candidates) => match candidates.as_slice() {
+            [one] => format!("check program {}", text(one)),
+            many => format!("find program in {}", list(many).replace(' ', ":")),
+        },
+        InitOp::CloseFds(first) => format!("mark descriptors from {first} on to close at exec"),
+        InitOp::AwaitStart => "say ready, await start".to_owned(),
+        InitOp::ReadBack(_) => "read back ids, capabilities and no_new_privs".to_owned(),
+        InitOp::Seccomp(f) => format!(
+            "load seccomp filter: {} calls told apart, {} instructions{}",
+            f.calls,
+            f.program.len(),
+            if f.notify { ", with a listener" } else { "" }
+        ),
+        InitOp::Exec { args, .. } => format!("execute {}", list(args)),
+        _ => String::new(),
+    }
+}
+
+fn propagation_name(kind: u64) -> &'static str {
+    match kind {
+        propagation::SHARED => "shared",
+        propagation::SLAVE => "slave",
+        propagation::UNBINDABLE => "unbindable",
+        _ => "private",
+    }
+}
+
+fn mount(op: &MountOp) -> String {
+    let to = text(&op.destination);
+    let (what, mut words) = match &op.source {
+        MountSource::Filesystem { fstype, options, source, copy_up, .. } => {
+            let name = match (text(fstype), text(source)) {
+                (kind, source) if kind == source || kind.starts_with("cgroup") => kind,
+                (kind, source) => format!("{kind} {source:?}"),
+            };
+            let mut words: Vec<String> = Vec::new();
+            for (key, value) in options.iter().filter(|(k, _)| k.as_c_str() != c"ro") {
+                words.push(value.as_ref().map_or_else(|| text(key), |v| format!("{}={}", text(key), text(v))));
+            }
+            if *copy_up {
+                words.push("with what was there".to_owned());
+            }
+            (format!("mount {name} on {to}"), words)
+        }
+        MountSource::Bind { source, recursive, .. } => {
+            (format!("bind {}{} on {to}", text(source), if *recursive { " with all below" } else { "" }), Vec::new())
+        }
+        MountSource::Tree(_) => (format!("bind the opened source on {to}"), Vec::new()),
+    };
+    attributes(&op.attr, &mut words);
+    if words.is_empty() { what } else { format!("{what} ({})", words.join(",")) }
+}
+
+fn attributes(a: &Attr, words: &mut Vec<String>) {
+    let names = [
+        (attr::RDONLY, "ro", "rw"),
+        (attr::NOSUID, "nosuid", "suid"),
+        (attr::NODEV, "nodev", "dev"),
+        (attr::NOEXEC, "noexec", "exec"),
+        (attr::NOSYMFOLLOW, "nosymfollow", "symfollow"),
+        (attr::NODIRATIME, "nodiratime", "diratime"),
+        (attr::NOATIME, "noatime", ""),
+        (attr::STRICTATIME, "strictatime", ""),
+    ];
+    for (set, clear, r) in [(a.set, a.clear, ""), (a.rec_set, a.rec_clear, "r")] {
+        for (bit, on, off) in names {
+            if set & bit != 0 {
+                words.push(format!("{r}{on}"));
+            } else if clear & bit != 0 && !off.is_empty() {
+                words.push(format!("{r}{off}"));
+            }
+        }
+        if clear & attr::ATIME != 0 && set & attr::ATIME == 0 {
+            words.push(format!("{r}relatime"));
+        }
+    }
+    if a.propagation != 0 {
+        words.push(format!("{}{}", if a.rec_propagation { "r" } else { "" }, propagation_name(a.propagation)));
+    }
+}
+
+fn remount(path: &CStr, flags: u64, data: &CStr) -> String {
+    let mut words = Vec::new();
+    for (bit, name) in [(1, "ro"), (2, "nosuid"), (4, "nodev"), (8, "noexec"), (1024, "noatime"), (4096, "bind")] {
+        if flags & bit != 0 {
+            words.push(name.to_owned());
+        }
+    }
+    if !data.is_empty() {
+        words.push(text(data));
+    }
+    format!("remount {} ({})", text(path), words.join(","))
+}
+
+fn device(op: &DeviceOp) -> String {
+    let kind = match op.mode & file::FMT {
+        file::CHR => "c",
+        file::BLK => "b",
+        _ => "p",
+    };
+    let number = if kind == "p" { String::new() } else { format!(" {}:{}", major(op.rdev), minor(op.rdev)) };
+    let how = if op.bind { "bind" } else { "make" };
+    let owner = if op.uid | op.gid == 0 { String::new() } else { format!(" of {}:{}", op.uid, op.gid) };
+    format!("{how} device {} {kind}{number} {:04o}{owner}", text(&op.path), op.mode & 0o7777)
+}
+
+fn major(rdev: u64) -> u64 {
+    ((rdev >> 32) & 0xffff_f000) | ((rdev >> 8) & 0xfff)
+}
+
+fn minor(rdev: u64) -> u64 {
+    ((rdev >> 12) & 0xffff_ff00) | (rdev & 0xff)
+}
+
+fn capabilities(set: u64) -> String {
+    let all = (1u64 << CAPABILITIES.len()) - 1;
+    match set {
+        0 => return "nothing".to_owned(),
+        set if set == all => return "all".to_owned(),
+        _ => {}
+    }
+    let names = CAPABILITIES.iter().enumerate().filter(|(i, _)| set & (1 << i) != 0);
+    names.map(|(_, n)| n.trim_start_matches("CAP_").to_ascii_lowercase()).collect::<Vec<_>>().join(",")
+}
+
+fn sets_text(sets: CapSets) -> String {
+    let same = if sets.effective == sets.permitted {
+        format!("effective and permitted {}", capabilities(sets.permitted))
+    } else {
+        format!("effective {}; permitted {}", capabilities(sets.effective), capabilities(sets.permitted))
+    };
+    if sets.inheritable == 0 { same } else { format!("{same}; inheritable {}", capabilities(sets.inheritable)) }
+}
+
+/// A plan as text.
+pub fn plan(plan: &Plan) -> String {
+    let mut out = String::new();
+    let width = plan.steps.iter().map(|s| s.from.to_string().chars().count()).max().unwrap_or(0).min(40);
+    for (n, step) in plan.steps.iter().enumerate() {
+        let lane = match step.act.lane() {
+            Lane::Parent => "parent",
+            Lane::Joiner => "joiner",
+            Lane::Init => "init",
+        };
+        let mut line = format!("{:>3} {lane:<6}  {:<width$}  {}", n + 1, step.from.to_string(), act(&step.act));
+        if let Some(mark) = step.waits {
+            let after = plan.reached_by(mark).map_or_else(|| "nothing".to_owned(), |n| (n + 1).to_string());
+            let _ = write!(line, "  ⟵ after {after}, {}", mark_name(mark));
+        }
+        match &step.on_err {
+            OnErr::Fail => {}
+            OnErr::Skip(errnos) => {
+                let _ = write!(line, "  [{} is fine]", errno_names(errnos));
+            }
+            OnErr::Else(errnos, other) => {
+                let _ = write!(line, "  [{}: {}]", errno_names(errnos), act(other));
+            }
+        }
+        match &step.undo {
+            None => {}
+            Some(Undo::Cgroup { .. }) => line.push_str("  (undo: remove it)"),
+            Some(Undo::Unmount { .. }) => line.push_str("  (undo: detach it)"),
+        }
+        let _ = writeln!(out, "{line}");
+        if matches!(step.act, Act::Init(InitOp::AwaitStart)) {
+            let _ = writeln!(out, "    ──── create ends here; start goes on ────");
+        }
+    }
+    out
+}
+
+/// The names of the errnos that plans live with (asm-generic/errno-base.h, errno.h).
+fn errno_name(errno: i32) -> String {
+    let names = [
+        (1, "EPERM"),
+        (2, "ENOENT"),
+        (13, "EACCES"),
+        (16, "EBUSY"),
+        (17, "EEXIST"),
+        (20, "ENOTDIR"),
+        (22, "EINVAL"),
+        (30, "EROFS"),
+        (38, "ENOSYS"),
+        (40, "ELOOP"),
+        (95, "EOPNOTSUPP"),
+    ];
+    names.iter().find(|(n, _)| *n == errno).map_or_else(|| format!("errno {errno}"), |(_, name)| (*name).to_owned())
+}
+
+fn errno_names(errnos: &[i32]) -> String {
+    errnos.iter().map(|e| errno_name(*e)).collect::<Vec<_>>().join("/")
+}
+
+fn mark_name(mark: Mark) -> &'static str {
+    match mark {
+        Mark::CgroupsMade => "cgroups made",
+        Mark::Attached => "init in its cgroups",
+        Mark::MapsWritten => "ids mapped",
+        Mark::TreesMapped => "bind sources mapped",
+        Mark::MountsDone => "mounts done",
+        Mark::RuntimeHooksDone => "runtime hooks done",
+        Mark::FilterLoaded => "filter loaded",
+        Mark::ListenerSent => "listener sent",
+        Mark::Ready => "init ready",
+    }
+}

@@ -1,0 +1,57 @@
+//! Facts: what is true of this host for longer than one container lives.
+//!
+//! Nothing that a root filesystem controls is a fact. [`crate::host`] finds them; tests make them up.
+
+pub use crate::facts_cgroup::{Cgroups, Hierarchy, Unified};
+
+/// What a plan depends on, of the host and of the runtime's own process.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// Effective user id of the runtime.
+    pub uid: u32,
+    /// Effective group id of the runtime.
+    pub gid: u32,
+    /// Whether the runtime runs in a user namespace that is not the host's.
+    pub in_user_namespace: bool,
+    /// The runtime's permitted capabilities, as bits.
+    pub permitted: u64,
+    /// The runtime's bounding set, as bits.
+    pub bounding: u64,
+    /// The highest capability that the kernel knows.
+    pub last_cap: u8,
+    /// The cgroup hierarchies.
+    pub cgroups: Cgroups,
+    /// Whether AppArmor is at work.
+    pub apparmor: bool,
+    /// Whether SELinux is at work.
+    pub selinux: bool,
+    /// SECCOMP_FILTER_FLAG_… bits that the kernel knows.
+    pub seccomp_flags: u32,
+}
+
+impl Facts {
+    /// Whether the runtime lacks the rights of the host's root.
+    pub fn rootless(&self) -> bool {
+        self.uid != 0 || self.in_user_namespace
+    }
+
+    /// The facts of an ordinary host: root, cgroup v2 with the usual controllers, no LSM. For goldens and examples.
+    pub fn ordinary() -> Self {
+        let names = ["cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma", "misc"];
+        Facts {
+            permitted: (1 << 41) - 1,
+            bounding: (1 << 41) - 1,
+            last_cap: 40,
+            cgroups: Cgroups {
+                v1: Vec::new(),
+                v2: Some(Unified {
+                    mount: "/sys/fs/cgroup".to_owned(),
+                    controllers: names.map(str::to_owned).to_vec(),
+                    own: "/".to_owned(),
+                }),
+            },
+            seccomp_flags: 0b11_1111,
+            ..Facts::default()
+        }
+    }
+}

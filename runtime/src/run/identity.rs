@@ -1,0 +1,84 @@
+//! Who init becomes: ids, capabilities, and the proof that it became that.
+
+use crate::abi::{file, makedev};
+use crate::op::{CapSets, ReadBack};
+use crate::sys::fs;
+use crate::sys::process;
+use crate::sys::{Call, Fault, Result};
+
+const PR_CAPBSET_READ: i32 = 23;
+const PR_CAPBSET_DROP: i32 = 24;
+
+/// Root of the user namespace. Groups of the host's may be left only where the map allows setgroups(2).
+pub(super) fn become_root() -> Result<()> {
+    match process::setgroups(&[]) {
+        Err(f) if f.errno != libc::EPERM => return Err(f),
+        _ => {}
+    }
+    process::setgid(0)?;
+    process::setuid(0)
+}
+
+/// prctl(2), PR_SET_DUMPABLE.
+pub(super) fn undumpable() -> Result<()> {
+    process::prctl(libc::PR_SET_DUMPABLE, 0).map(drop)
+}
+
+/// Drops every capability that is not in `keep` from the bounding set.
+pub(super) fn drop_bounding(keep: u64) -> Result<()> {
+    for capability in 0..64 {
+        if keep & (1 << capability) != 0 {
+            continue;
+        }
+        match process::prctl(PR_CAPBSET_READ, capability) {
+            // The kernel knows no more.
+            Err(_) => return Ok(()),
+            Ok(0) => {}
+            Ok(_) => {
+                process::prctl(PR_CAPBSET_DROP, capability)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Changes the user and keeps the permitted set, from which the config's sets are then made. The standard streams become
+/// the user's, so that it can open /dev/stdout, unless they are `/dev/null` or on something that cannot be given away.
+pub(super) fn set_uid(uid: u32) -> Result<()> {
+    for stream in 0..3 {
+        let Ok(stream) = fs::standard_stream(stream) else { continue };
+        let Ok(stat) = fs::fstat(stream) else { continue };
+        if stat.uid == uid || (stat.kind() == file::CHR && stat.rdev == makedev(1, 3)) {
+            continue;
+        }
+        match fs::fchownat(stream, c"", uid, u32::MAX) {
+            Err(f) if !matches!(f.errno, libc::EINVAL | libc::EPERM | libc::EROFS | libc::ENOENT) => return Err(f),
+            _ => {}
+        }
+    }
+    process::prctl(libc::PR_SET_KEEPCAPS, 1)?;
+    process::setuid(uid)?;
+    // /proc/sys/fs/suid_dumpable may have made it dumpable again.
+    undumpable()
+}
+
+/// Raises each ambient capability of a set.
+pub(super) fn raise_ambient(set: u64) -> Result<()> {
+    (0..64).filter(|c| set & (1 << c) != 0).try_for_each(process::raise_ambient)
+}
+
+/// Compares what init is with what it was to become (promise P3).
+pub(super) fn read_back(expected: &ReadBack) -> Result<()> {
+    let wrong = |call| Err(Fault::new(call, libc::EPERM));
+    if process::ids() != (expected.uid, expected.gid) {
+        return wrong(Call::getresuid);
+    }
+    let caps: CapSets = process::capget()?;
+    if expected.caps.is_some_and(|e| e != caps) {
+        return wrong(Call::capget);
+    }
+    if expected.no_new_privileges && process::prctl(libc::PR_GET_NO_NEW_PRIVS, 0)? != 1 {
+        return wrong(Call::prctl);
+    }
+    Ok(())
+}

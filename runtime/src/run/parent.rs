@@ -1,0 +1,258 @@
+//! The parent's lane: what happens in the runtime's own process and namespaces.
+
+use std::ffi::CStr;
+use std::fmt::Write as _;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::wire::Word;
+use super::{cgroup, hook};
+use crate::compile::cgroup::Version;
+use crate::op::{HookOp, ParentOp, Slot};
+use crate::plan::Plan;
+use crate::sys::process::{self, Cloned, Ended};
+use crate::sys::{Call, Fault, errno_text, fs, mount, socket};
+
+/// Why a step of the parent's failed.
+#[derive(Debug)]
+pub struct Failed {
+    /// The sentence, without the field.
+    pub text: String,
+    /// The errno, where a call failed.
+    pub errno: Option<i32>,
+    whole: bool,
+}
+
+impl Failed {
+    /// A failure that no call explains.
+    pub fn text(text: impl Into<String>) -> Self {
+        Failed { text: text.into(), errno: None, whole: false }
+    }
+
+    /// The text says everything already.
+    #[must_use]
+    pub fn whole(mut self) -> Self {
+        self.whole = true;
+        self
+    }
+
+    /// Says what was tried, where that is not said yet.
+    #[must_use]
+    pub fn of_step(mut self, step: usize, plan: &Plan) -> Self {
+        if !self.whole {
+            self.text = format!("{}: {}", crate::explain::act(&plan.steps[step].act), self.text);
+        }
+        self
+    }
+}
+
+impl From<Fault> for Failed {
+    fn from(fault: Fault) -> Self {
+        Failed { text: fault.to_string(), errno: Some(fault.errno), whole: false }
+    }
+}
+
+impl From<cgroup::Error> for Failed {
+    fn from(error: cgroup::Error) -> Self {
+        Failed { errno: error.errno.map(|e| e as i32), text: error.to_string(), whole: true }
+    }
+}
+
+impl From<std::io::Error> for Failed {
+    fn from(error: std::io::Error) -> Self {
+        let errno = error.raw_os_error();
+        Failed { text: errno.map_or_else(|| error.to_string(), errno_text), errno, whole: false }
+    }
+}
+
+/// Carries an op out. `child` is init, or the joiner; `yielded` is what the last awaited step of init gave.
+pub fn act(
+    op: &ParentOp,
+    child: Option<(i32, BorrowedFd<'_>)>,
+    slots: &mut [Option<OwnedFd>],
+    yielded: i32,
+) -> Result<(), Failed> {
+    match op {
+        ParentOp::OpenNamespace { .. }
+        | ParentOp::OpenTree { .. }
+        | ParentOp::MakeMapping { .. }
+        | ParentOp::OpenCgroup { .. } => return open(op, slots),
+        ParentOp::MapTree { tree, mapping, recursive } => return map_tree(*tree, *mapping, *recursive, child, slots),
+        ParentOp::MakeCgroup(group) => {
+            cgroup::make(group)?;
+            return Ok(());
+        }
+        ParentOp::WriteCgroup { group, write } => return Ok(cgroup::write(group, write)?),
+        ParentOp::AttachDevices { group, program } => return Ok(cgroup::devices::attach(group, program)?),
+        _ => {}
+    }
+    let (pid, pidfd) = child.ok_or_else(|| Failed::text("there is no process yet"))?;
+    match op {
+        ParentOp::DenySetgroups => proc_write(pid, "setgroups", "deny"),
+        ParentOp::WriteMap { file, text, helper: false } => proc_write(pid, file, text),
+        ParentOp::WriteMap { file, text, helper: true } => map_by_helper(pid, file, text),
+        ParentOp::Rlimit { resource, soft, hard } => Ok(process::prlimit(pid, *resource, *soft, *hard)?),
+        ParentOp::OomScoreAdj(score) => proc_write(pid, "oom_score_adj", &score.to_string()),
+        ParentOp::Scheduler(scheduler) => Ok(process::sched_setattr(pid, scheduler)?),
+        ParentOp::IoPriority(value) => Ok(process::ioprio_set(pid, *value)?),
+        ParentOp::Hook(op) => run_hook(op, pid),
+        ParentOp::CheckCgroup(group) => check_cgroup(group, pid),
+        ParentOp::SendListener { path, message } => {
+            let listener = process::pidfd_getfd(pidfd, yielded)?;
+            send_listener(path, message, pid, &listener)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn open(op: &ParentOp, slots: &mut [Option<OwnedFd>]) -> Result<(), Failed> {
+    let (slot, fd) = match op {
+        ParentOp::OpenNamespace { kind, path, slot } => {
+            let fd = fs::open(path, libc::O_RDONLY)?;
+            let is = process::namespace_kind(fd.as_fd());
+            if is != Ok(kind.flag()) {
+                return Err(Failed::text(format!("is no {} namespace", kind.name())));
+            }
+            (slot, fd)
+        }
+        ParentOp::OpenTree { source, recursive, nofollow, slot } => {
+            (slot, mount::open_tree(fs::cwd(), source, *recursive, *nofollow)?)
+        }
+        ParentOp::MakeMapping { uid, gid, slot } => (slot, make_mapping(uid, gid)?),
+        ParentOp::OpenCgroup { group, slot } => (slot, cgroup::open(group)?),
+        _ => return Ok(()),
+    };
+    slots[usize::from(slot.0)] = Some(fd);
+    Ok(())
+}
+
+fn proc_write(pid: i32, file: &str, text: &str) -> Result<(), Failed> {
+    std::fs::write(format!("/proc/{pid}/{file}"), text)?;
+    Ok(())
+}
+
+/// newuidmap(1) and newgidmap(1) take the extents as arguments.
+fn map_by_helper(pid: i32, file: &str, text: &str) -> Result<(), Failed> {
+    let program = if file == "uid_map" { "newuidmap" } else { "newgidmap" };
+    let mut command = std::process::Command::new(program);
+    command.arg(pid.to_string()).args(text.split_whitespace());
+    let output = command.output().map_err(|e| Failed::text(format!("{program}: {e}")))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(Failed::text(format!("{program}: {}: {}", output.status, said.trim())))
+}
+
+/// A user namespace that only serves as a mapping is held by its descriptor; the process that made it goes at once.
+fn make_mapping(uid: &str, gid: &str) -> Result<OwnedFd, Failed> {
+    let (rx, tx) = fs::pipe()?;
+    let (pid, pidfd) = match process::clone3(crate::abi::clone::NEWUSER, None)? {
+        Cloned::Child => {
+            drop(tx);
+            // Until the parent has what it needs, or is dead.
+            let _ = fs::read(rx.as_fd(), &mut [0]);
+            process::exit(0)
+        }
+        Cloned::Parent(pid, pidfd) => (pid, pidfd),
+    };
+    let made = proc_write(pid, "uid_map", uid)
+        .and_then(|()| proc_write(pid, "gid_map", gid))
+        .and_then(|()| Ok(std::fs::File::open(format!("/proc/{pid}/ns/user"))?));
+    drop(tx);
+    process::wait(pidfd.as_fd(), true)?;
+    Ok(made?.into())
+}
+
+fn map_tree(
+    tree: Slot,
+    mapping: Option<Slot>,
+    recursive: bool,
+    child: Option<(i32, BorrowedFd<'_>)>,
+    slots: &[Option<OwnedFd>],
+) -> Result<(), Failed> {
+    let missing = || Failed::text("the tree is not open");
+    let tree = slots[usize::from(tree.0)].as_ref().ok_or_else(missing)?;
+    let own;
+    let mapping = match mapping {
+        Some(slot) => slots[usize::from(slot.0)].as_ref().ok_or_else(missing)?.as_fd(),
+        None => {
+            let (pid, _) = child.ok_or_else(missing)?;
+            own = std::fs::File::open(format!("/proc/{pid}/ns/user"))?;
+            own.as_fd()
+        }
+    };
+    Ok(mount::setattr(tree.as_fd(), c"", recursive, (crate::abi::attr::IDMAP, 0), 0, Some(mapping))?)
+}
+
+fn run_hook(op: &HookOp, pid: i32) -> Result<(), Failed> {
+    let mut output = [0u8; 1024];
+    hook::run(op, &hook::Ready::new(op), pid, &mut output).map_err(|(failed, len)| {
+        let said = String::from_utf8_lossy(&output[..len]);
+        let (word, value, call) = match failed {
+            hook::Failed::Call(fault) => (Word::Failed, fault.errno, fault.call),
+            hook::Failed::TimedOut => (Word::HookTimedOut, 0, Call::poll),
+            hook::Failed::Ended(Ended::Exited(status)) => (Word::HookEnded, status, Call::waitid),
+            hook::Failed::Ended(Ended::Killed(signal)) => (Word::HookEnded, -signal, Call::waitid),
+        };
+        Failed::text(hook_text(op, word, value, call, said.trim())).whole()
+    })
+}
+
+/// Runs a hook outside of a plan: `poststart` and `poststop`.
+///
+/// # Errors
+/// The sentence that says how the hook failed.
+pub fn run_late_hook(op: &HookOp, pid: i32) -> Result<(), String> {
+    run_hook(op, pid).map_err(|failed| failed.text)
+}
+
+/// The sentence of a hook that failed, in the words that engines look for.
+pub fn hook_text(op: &HookOp, word: Word, value: i32, call: Call, said: &str) -> String {
+    let mut text = format!("error running {} hook #{}: {}: ", op.kind, op.index, op.path.to_string_lossy());
+    let _ = match word {
+        Word::HookTimedOut => write!(text, "timed out after {} s and was killed", op.timeout.unwrap_or(0)),
+        Word::HookEnded if value < 0 => write!(text, "killed by signal {}", -value),
+        Word::HookEnded => write!(text, "exit status {value}"),
+        _ => write!(text, "{}: {}", call.name(), errno_text(value)),
+    };
+    if !said.is_empty() {
+        let _ = write!(text, ", it said: {said}");
+    }
+    text
+}
+
+/// The kernel's word on where init is: `/proc/PID/cgroup`.
+fn check_cgroup(group: &crate::compile::cgroup::Group, pid: i32) -> Result<(), Failed> {
+    let is = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    let wanted = format!("/{}", group.path);
+    let line = is.lines().find_map(|line| {
+        let (_, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
+        let ours = match group.version {
+            Version::V2 => controllers.is_empty(),
+            Version::V1 => !controllers.is_empty() && group.controllers.iter().all(|c| controllers.split(',').any(|k| k == c)),
+        };
+        ours.then_some(path)
+    });
+    match line {
+        Some(path) if path == wanted || group.optional => Ok(()),
+        Some(path) => Err(Failed::text(format!("init is in {path} instead of {wanted}"))),
+        None if group.optional => Ok(()),
+        None => Err(Failed::text(format!("init is in no cgroup of {}", group.mount))),
+    }
+}
+
+/// Hands the notification descriptor to the agent (config-linux.md, The Container Process State).
+fn send_listener(path: &CStr, parts: &[String; 3], pid: i32, listener: &OwnedFd) -> Result<(), Failed> {
+    let agent = socket::connect(path).map_err(|f| {
+        Failed { text: format!("failed to connect with seccomp agent: {f}"), errno: Some(f.errno), whole: true }
+    })?;
+    let [head, middle, tail] = parts;
+    let message = format!("{head}{pid}{middle}{pid}{tail}");
+    let sent = socket::send_fd(agent.as_fd(), message.as_bytes(), listener.as_fd())?;
+    let mut rest = &message.as_bytes()[sent..];
+    while !rest.is_empty() {
+        rest = &rest[fs::write(agent.as_fd(), rest)?..];
+    }
+    Ok(())
+}

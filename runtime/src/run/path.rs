@@ -1,0 +1,226 @@
+//! Paths inside a container: always by a handle of its root, never by a string that leads through it (rule R1).
+//!
+//! Nothing here allocates: paths are walked in a buffer on the stack.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::sys::fs::{self, resolve};
+use crate::sys::{Call, Fault, Result};
+
+const INSIDE: u64 = resolve::IN_ROOT | resolve::NO_MAGICLINKS;
+/// Links that are followed while directories are made, as the kernel itself follows (MAXSYMLINKS).
+const MAX_LINKS: usize = 40;
+const PATH_MAX: usize = 4096;
+
+/// A path in a buffer of its own, always ended by NUL.
+struct Buffer {
+    bytes: [u8; PATH_MAX],
+    len: usize,
+}
+
+impl Buffer {
+    fn new() -> Self {
+        Buffer { bytes: [0; PATH_MAX], len: 0 }
+    }
+
+    fn push(&mut self, part: &[u8]) -> Result<()> {
+        let end = self.len + part.len();
+        if end >= PATH_MAX {
+            return Err(Fault::new(Call::openat2, libc::ENAMETOOLONG));
+        }
+        self.bytes[self.len..end].copy_from_slice(part);
+        self.bytes[end] = 0;
+        self.len = end;
+        Ok(())
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.len = len;
+        self.bytes[len] = 0;
+    }
+
+    fn as_cstr(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.bytes).unwrap_or_default()
+    }
+}
+
+/// Opens what a path inside the container leads to.
+pub fn open(root: BorrowedFd<'_>, path: &CStr, flags: i32) -> Result<OwnedFd> {
+    fs::openat2(root, path, flags, 0, INSIDE)
+}
+
+/// Opens a directory inside the container, making what is missing of it (mode 0755).
+pub fn directory(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd> {
+    match open(root, path, libc::O_PATH | libc::O_DIRECTORY) {
+        Err(f) if f.errno == libc::ENOENT => make_all(root, path.to_bytes(), MAX_LINKS),
+        answer => answer,
+    }
+}
+
+/// The directory of a path's last component, made where it is missing, and that component.
+pub fn parent<'p>(root: BorrowedFd<'_>, path: &'p CStr) -> Result<(OwnedFd, &'p CStr)> {
+    let bytes = path.to_bytes_with_nul();
+    let cut = bytes.iter().rposition(|b| *b == b'/').map_or(0, |i| i + 1);
+    let name = CStr::from_bytes_with_nul(&bytes[cut..]).unwrap_or_default();
+    if name.is_empty() {
+        return Err(Fault::new(Call::openat2, libc::EISDIR));
+    }
+    let mut dir = Buffer::new();
+    dir.push(b"/")?;
+    dir.push(&bytes[..cut.saturating_sub(1)])?;
+    Ok((directory(root, dir.as_cstr())?, name))
+}
+
+/// Opens a file to mount over (O_PATH), making an empty one where there is nothing.
+pub fn file(root: BorrowedFd<'_>, path: &CStr, nofollow: bool) -> Result<OwnedFd> {
+    let flags = libc::O_PATH | if nofollow { libc::O_NOFOLLOW } else { 0 };
+    match open(root, path, flags) {
+        Err(f) if f.errno == libc::ENOENT => {}
+        answer => return answer,
+    }
+    let (dir, name) = parent(root, path)?;
+    let exclusive = libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_WRONLY;
+    match fs::openat2(dir.as_fd(), name, exclusive, 0o644, resolve::BENEATH | resolve::NO_SYMLINKS) {
+        Ok(_) => {}
+        // Made by another meanwhile, or a link that leads to nothing: opening says which.
+        Err(f) if f.errno == libc::EEXIST => return open(root, path, flags),
+        Err(f) => return Err(f),
+    }
+    fs::openat2(dir.as_fd(), name, libc::O_PATH | libc::O_NOFOLLOW, 0, resolve::BENEATH | resolve::NO_SYMLINKS)
+}
+
+/// Walks a path from the root, making each directory that is missing on the handle of the one before.
+fn make_all(root: BorrowedFd<'_>, path: &[u8], links: usize) -> Result<OwnedFd> {
+    let mut walked = Buffer::new();
+    walked.push(b"/")?;
+    let mut here = open(root, c"/", libc::O_PATH | libc::O_DIRECTORY)?;
+    let mut rest = path;
+    while let Some(start) = rest.iter().position(|b| *b != b'/') {
+        rest = &rest[start..];
+        let end = rest.iter().position(|b| *b == b'/').unwrap_or(rest.len());
+        let (name, after) = rest.split_at(end);
+        let before = walked.len;
+        walked.push(name)?;
+        let mut one = Buffer::new();
+        one.push(name)?;
+        let step = open(root, walked.as_cstr(), libc::O_PATH | libc::O_DIRECTORY);
+        here = match step {
+            Ok(dir) => dir,
+            Err(f) if f.errno != libc::ENOENT => return Err(f),
+            Err(_) => match fs::mkdirat(here.as_fd(), one.as_cstr(), 0o755) {
+                Ok(()) => open(root, walked.as_cstr(), libc::O_PATH | libc::O_DIRECTORY)?,
+                Err(f) if f.errno == libc::EEXIST && links > 0 => {
+                    walked.truncate(before);
+                    return through_link(root, here.as_fd(), one.as_cstr(), &walked, after, links - 1);
+                }
+                Err(f) => return Err(f),
+            },
+        };
+        walked.push(b"/")?;
+        rest = after;
+    }
+    Ok(here)
+}
+
+/// A link whose target is missing: the target is made instead, inside the same root.
+fn through_link(
+    root: BorrowedFd<'_>,
+    dir: BorrowedFd<'_>,
+    name: &CStr,
+    walked: &Buffer,
+    after: &[u8],
+    links: usize,
+) -> Result<OwnedFd> {
+    let mut target = [0u8; PATH_MAX];
+    let len = match fs::readlinkat(dir, name, &mut target) {
+        // No link: another made the directory meanwhile.
+        Err(f) if f.errno == libc::EINVAL => 0,
+        answer => answer?,
+    };
+    let mut whole = Buffer::new();
+    if len == 0 || target[0] != b'/' {
+        whole.push(walked.as_cstr().to_bytes())?;
+    }
+    whole.push(if len == 0 { name.to_bytes() } else { &target[..len] })?;
+    whole.push(after)?;
+    let mut clean = Buffer::new();
+    normalise(whole.as_cstr().to_bytes(), &mut clean)?;
+    match open(root, clean.as_cstr(), libc::O_PATH | libc::O_DIRECTORY) {
+        Err(f) if f.errno == libc::ENOENT => make_all(root, clean.as_cstr().to_bytes(), links),
+        answer => answer,
+    }
+}
+
+/// Takes `.` and `..` out of a path, as if nothing lay above its first slash.
+fn normalise(path: &[u8], clean: &mut Buffer) -> Result<()> {
+    for part in path.split(|b| *b == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => clean.truncate(clean.bytes[..clean.len].iter().rposition(|b| *b == b'/').unwrap_or(0)),
+            part => {
+                clean.push(b"/")?;
+                clean.push(part)?;
+            }
+        }
+    }
+    if clean.len == 0 { clean.push(b"/") } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn tree() -> (std::path::PathBuf, OwnedFd) {
+        static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let n = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("tare-path-{}-{n}", std::process::id()));
+        std::fs::create_dir_all(dir.join("root")).unwrap();
+        let root = std::ffi::CString::new(dir.join("root").to_str().unwrap()).unwrap();
+        let fd = fs::open(&root, libc::O_PATH | libc::O_DIRECTORY).unwrap();
+        (dir, fd)
+    }
+
+    #[test]
+    fn directories_are_made_and_found_again() {
+        let (dir, root) = tree();
+        directory(root.as_fd(), c"/a/b/c").unwrap();
+        assert!(dir.join("root/a/b/c").is_dir());
+        directory(root.as_fd(), c"/a/b/c").unwrap();
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn links_out_of_the_root_stay_in_it() {
+        let (dir, root) = tree();
+        symlink("/outside", dir.join("root/abs")).unwrap();
+        symlink("../../outside", dir.join("root/rel")).unwrap();
+        directory(root.as_fd(), c"/abs/x").unwrap();
+        directory(root.as_fd(), c"/rel/y").unwrap();
+        file(root.as_fd(), c"/abs/f/g", false).unwrap();
+        assert!(dir.join("root/outside/x").is_dir() && dir.join("root/outside/y").is_dir());
+        assert!(dir.join("root/outside/f/g").is_file());
+        assert!(!dir.join("outside").exists());
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_loop_of_links_ends() {
+        let (dir, root) = tree();
+        symlink("/b", dir.join("root/a")).unwrap();
+        symlink("/a", dir.join("root/b")).unwrap();
+        assert_eq!(directory(root.as_fd(), c"/a/x").map(drop).unwrap_err().errno, libc::ELOOP);
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_an_error() {
+        let (dir, root) = tree();
+        std::fs::write(dir.join("root/f"), "").unwrap();
+        assert_eq!(directory(root.as_fd(), c"/f/x").map(drop).unwrap_err().errno, libc::ENOTDIR);
+        assert_eq!(parent(root.as_fd(), c"/").map(drop).unwrap_err().errno, libc::EISDIR);
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}

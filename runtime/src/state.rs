@@ -1,0 +1,306 @@
+//! The state of containers on disk: one directory each, below the root that all commands share.
+//!
+//! ```text
+//! ROOT/ID/journal.json   what must be undone; written before the first side effect, never changed
+//! ROOT/ID/state.json     what the container is; replaced as a whole
+//! ROOT/ID/config.json    the configuration as it was at create
+//! ROOT/ID/go, answer     the gate between create and start (named pipes)
+//! ```
+//!
+//! The directory's own lock (flock(2)) keeps commands that change a container from meeting.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::Undo;
+use crate::request::Request;
+use crate::run::init::Gate;
+use crate::sys::{Fault, fs};
+
+/// The largest file that is read back (rule R11).
+const MAX_FILE: u64 = 16 << 20;
+
+/// An error of the state directory.
+#[derive(Debug)]
+pub struct StateError {
+    /// The sentence.
+    pub message: String,
+    /// Whether it says that there is no such container.
+    pub missing: bool,
+}
+
+impl StateError {
+    fn new(message: impl Into<String>) -> Self {
+        StateError { message: message.into(), missing: false }
+    }
+}
+
+impl std::fmt::Display for StateError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for StateError {}
+
+type Result<T> = std::result::Result<T, StateError>;
+
+/// What is undone when the container goes.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Journal {
+    /// The boot in which the steps were made: after another, processes and cgroups are gone by themselves.
+    pub boot_id: String,
+    /// The undo list, in the order of the steps.
+    pub undo: Vec<Undo>,
+}
+
+/// What a container is, from its creation on.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Record {
+    /// Version of the specification.
+    pub oci_version: String,
+    /// The id.
+    pub id: String,
+    /// Init's pid in the runtime's pid namespace.
+    pub pid: i32,
+    /// When init started, in clock ticks since boot: with the pid it names one process.
+    pub start_time: u64,
+    /// Absolute path of the bundle.
+    pub bundle: String,
+    /// Absolute path of the root filesystem.
+    pub rootfs: String,
+    /// RFC 3339.
+    pub created: String,
+    /// User id of the creator.
+    pub owner: u32,
+    /// The config's annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// The boot in which it was created.
+    pub boot_id: String,
+    /// Whether init has a pid namespace of its own: then its end is the end of all.
+    pub own_pid_namespace: bool,
+    /// Whether the config has hooks that run after create.
+    pub late_hooks: bool,
+    /// What the plan was compiled for.
+    pub request: Request,
+    /// The undo list.
+    pub undo: Vec<Undo>,
+}
+
+/// The directory of one container.
+pub struct Dir {
+    path: PathBuf,
+    fd: OwnedFd,
+    /// The id.
+    pub id: String,
+}
+
+/// Makes the directory of a new container, locked.
+///
+/// # Errors
+/// `container with given ID already exists`, or what the system says.
+pub fn create(root: &Path, id: &str) -> Result<Dir> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.mode(0o700);
+    let path = root.join(id);
+    let made = match builder.create(&path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            builder.recursive(true).create(root).map_err(|e| StateError::new(format!("make {}: {e}", root.display())))?;
+            builder.recursive(false).create(&path)
+        }
+        made => made,
+    };
+    match made {
+        Ok(()) => {}
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+            return Err(StateError::new(format!("{id}: container with given ID already exists")));
+        }
+        Err(e) => {
+            let reason = e.raw_os_error().map_or_else(|| e.to_string(), crate::sys::errno_text);
+            return Err(StateError::new(format!("make {}: {reason}", path.display())));
+        }
+    }
+    let dir = open_path(path, id)?;
+    fs::lock(dir.fd.as_fd(), true).map_err(|f| dir.error("lock", &f))?;
+    Ok(dir)
+}
+
+/// Opens the directory of a container.
+///
+/// # Errors
+/// `container does not exist`.
+pub fn open(root: &Path, id: &str) -> Result<Dir> {
+    open_path(root.join(id), id)
+}
+
+fn open_path(path: PathBuf, id: &str) -> Result<Dir> {
+    let text = CString::new(path.as_os_str().as_bytes()).map_err(|_| StateError::new("the path holds a NUL byte"))?;
+    match fs::open(&text, libc::O_RDONLY | libc::O_DIRECTORY) {
+        Ok(fd) => Ok(Dir { path, fd, id: id.to_owned() }),
+        Err(f) if f.errno == libc::ENOENT => {
+            Err(StateError { message: format!("{id}: container does not exist"), missing: true })
+        }
+        Err(f) => Err(StateError::new(format!("open {}: {f}", path.display()))),
+    }
+}
+
+/// The ids of all containers below a root.
+///
+/// # Errors
+/// The root cannot be read.
+pub fn ids(root: &Path) -> std::io::Result<Vec<String>> {
+    let mut ids = Vec::new();
+    for entry in std::fs::read_dir(root)? {
+        let entry = entry?;
+        if let (Ok(name), true) = (entry.file_name().into_string(), entry.file_type()?.is_dir()) {
+            ids.push(name);
+        }
+    }
+    ids.sort();
+    Ok(ids)
+}
+
+/// The id of this boot.
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+impl Dir {
+    fn error(&self, what: &str, why: &dyn std::fmt::Display) -> StateError {
+        StateError::new(format!("{what} {}: {why}", self.path.display()))
+    }
+
+    /// Locks the container against other commands that change it. Waits for them.
+    ///
+    /// # Errors
+    /// What flock(2) says, or that the container went meanwhile.
+    pub fn lock(&self) -> Result<()> {
+        fs::lock(self.fd.as_fd(), true).map_err(|f| self.error("lock", &f))?;
+        if self.path.exists() {
+            return Ok(());
+        }
+        Err(StateError { message: format!("{}: container does not exist", self.id), missing: true })
+    }
+
+    /// Whether another command holds the lock just now.
+    pub fn is_locked(&self) -> bool {
+        matches!(fs::lock(self.fd.as_fd(), false), Err(Fault { errno: libc::EWOULDBLOCK, .. }))
+    }
+
+    /// Where the file of that name is.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Writes a file that is never changed.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.file(name);
+        let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        file.and_then(|mut f| f.write_all(bytes)).map_err(|e| StateError::new(format!("write {}: {e}", path.display())))
+    }
+
+    /// Replaces a file as a whole.
+    ///
+    /// # Errors
+    /// What the system says; the old file stays.
+    pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let (new, path) = (self.file(&format!("{name}.new")), self.file(name));
+        let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new);
+        let written = file.and_then(|mut f| f.write_all(bytes)).and_then(|()| std::fs::rename(&new, &path));
+        written.map_err(|e| {
+            let _ = std::fs::remove_file(&new);
+            StateError::new(format!("write {}: {e}", path.display()))
+        })
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// What the system says; a file of more than 16 MiB is not ours.
+    pub fn read(&self, name: &str) -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        std::fs::File::open(self.file(name))?.take(MAX_FILE).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The journal; an unreadable one is empty, for there is nothing better.
+    pub fn journal(&self) -> Journal {
+        self.read("journal.json").ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default()
+    }
+
+    /// What the container is; `None` where that was not yet, or not wholly, written.
+    pub fn record(&self) -> Option<Record> {
+        serde_json::from_slice(&self.read("state.json").ok()?).ok()
+    }
+
+    /// Writes the journal.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn write_journal(&self, journal: &Journal) -> Result<()> {
+        let bytes = serde_json::to_vec(journal).map_err(|e| StateError::new(e.to_string()))?;
+        self.write("journal.json", &bytes)
+    }
+
+    /// Writes what the container is.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn save(&self, record: &Record) -> Result<()> {
+        let bytes = serde_json::to_vec(record).map_err(|e| StateError::new(e.to_string()))?;
+        self.replace("state.json", &bytes)
+    }
+
+    /// Makes the gate and opens it as init holds it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn make_gate(&self) -> Result<Gate> {
+        let open = |name| {
+            fs::mkfifo(self.fd.as_fd(), name)?;
+            // For reading and writing: opening waits for nobody, and init's read meets no end while it waits.
+            fs::openat2(self.fd.as_fd(), name, libc::O_RDWR, 0, fs::resolve::BENEATH)
+        };
+        let made = open(c"go").and_then(|go| Ok(Gate { go, answer: open(c"answer")? }));
+        made.map_err(|f| self.error("make gate of", &f))
+    }
+
+    /// Opens the gate from outside: the end to write the word in, and the end to read the answer from. `None` where
+    /// nobody stands behind it (fifo(7), ENXIO): the program was executed, or init is dead.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn open_gate(&self) -> Result<Option<(OwnedFd, OwnedFd)>> {
+        let open = |name, flags| {
+            fs::openat2(self.fd.as_fd(), name, flags | libc::O_NONBLOCK, 0, fs::resolve::BENEATH)
+        };
+        let go = match open(c"go", libc::O_WRONLY) {
+            Err(f) if f.errno == libc::ENXIO || f.errno == libc::ENOENT => return Ok(None),
+            go => go.map_err(|f| self.error("open gate of", &f))?,
+        };
+        let answer = open(c"answer", libc::O_RDONLY).map_err(|f| self.error("open gate of", &f))?;
+        Ok(Some((go, answer)))
+    }
+
+    /// Removes the directory.
+    ///
+    /// # Errors
+    /// What the system says; a directory that is gone is fine.
+    pub fn remove(&self) -> Result<()> {
+        match std::fs::remove_dir_all(&self.path) {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(self.error("remove", &e)),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Replays undos: backwards, each as often as one likes, whether its step was ever done or not.
+
+use std::ffi::CString;
+use std::os::fd::AsFd;
+
+use crate::abi::clone;
+use crate::compile::cgroup::{Group, Version};
+use crate::plan::Undo;
+use crate::run::cgroup;
+use crate::sys::process::{self, Cloned, Ended};
+use crate::sys::{Fault, fs, mount};
+
+/// Undoes everything that can be; answers what could not be, as sentences.
+pub fn replay(undos: &[Undo]) -> Vec<String> {
+    let mut failed = Vec::new();
+    for undo in undos.iter().rev() {
+        let done = match undo {
+            Undo::Cgroup { mount, path, made, .. } => remove_cgroup(mount, path, made),
+            Undo::Unmount { path, namespace: None } => unmount(path).map_err(|f| format!("detach {path}: {f}")),
+            Undo::Unmount { path, namespace: Some(ns) } => unmount_in(path, ns),
+        };
+        if let Err(text) = done {
+            failed.push(text);
+        }
+    }
+    failed
+}
+
+/// The cgroup goes with whatever is in it, but a hierarchy's root, or one that was there before, is nobody's to remove.
+fn remove_cgroup(mount: &str, path: &str, made: &[String]) -> Result<(), String> {
+    if path.is_empty() || made.is_empty() {
+        return Ok(());
+    }
+    cgroup::remove(&format!("{mount}/{path}"), made).map_err(|e| e.to_string())
+}
+
+/// The cgroups that a journal names.
+pub fn groups(undos: &[Undo]) -> Vec<Group> {
+    let group = |undo: &Undo| match undo {
+        Undo::Cgroup { mount, path, controllers, unified, .. } => Some(Group {
+            mount: mount.clone(),
+            path: path.clone(),
+            controllers: controllers.clone(),
+            version: if *unified { Version::V2 } else { Version::V1 },
+            enable: Vec::new(),
+            need: Vec::new(),
+            optional: false,
+        }),
+        Undo::Unmount { .. } => None,
+    };
+    undos.iter().filter_map(group).collect()
+}
+
+/// Fills in, before the first step, which directories the steps will make: those alone may be removed again.
+pub fn foresee(undos: &mut [Undo]) {
+    let groups = groups(undos);
+    let cgroups = undos.iter_mut().filter_map(|undo| match undo {
+        Undo::Cgroup { made, .. } => Some(made),
+        Undo::Unmount { .. } => None,
+    });
+    for (made, group) in cgroups.zip(&groups) {
+        *made = cgroup::missing(group);
+    }
+}
+
+/// Detaches what is mounted at a path, and what comes to light beneath, as long as it is a mount.
+fn unmount(path: &str) -> Result<(), Fault> {
+    const MAX_STACKED: usize = 64;
+    let Ok(path) = CString::new(path) else { return Ok(()) };
+    for _ in 0..MAX_STACKED {
+        match mount::detach(&path) {
+            Ok(()) => {}
+            Err(f) if matches!(f.errno, libc::EINVAL | libc::ENOENT) => return Ok(()),
+            Err(f) => return Err(f),
+        }
+    }
+    Ok(())
+}
+
+/// The same in a mount namespace that was joined: a child enters it and comes back as an exit status.
+fn unmount_in(path: &str, namespace: &str) -> Result<(), String> {
+    let Ok(text) = CString::new(namespace) else { return Ok(()) };
+    // A namespace that is gone has taken its mounts along.
+    let Ok(ns) = fs::open(&text, libc::O_RDONLY) else { return Ok(()) };
+    let child = process::clone3(0, None).map_err(|f| f.to_string())?;
+    let Cloned::Parent(_, pidfd) = child else {
+        let done = process::setns(ns.as_fd(), clone::NEWNS).and_then(|()| unmount(path));
+        process::exit(i32::from(done.is_err()))
+    };
+    match process::wait(pidfd.as_fd(), true) {
+        Ok(Some(Ended::Exited(0))) => Ok(()),
+        _ => Err(format!("detach {path} in the mount namespace {namespace}")),
+    }
+}

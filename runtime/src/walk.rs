@@ -1,0 +1,384 @@
+//! The walker: carries a plan out, each lane in its own order, meeting only at the plan's edges.
+//!
+//! The parent's lane runs here; at the clone the others begin, in [`crate::run::init`]. What fails says its step and errno,
+//! and becomes a sentence with the help of the plan. Undoing is not the walker's: the journal holds what is to be undone,
+//! written before the first step.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::op::{InitOp, ParentOp};
+use crate::plan::{Act, Lane, OnErr, Plan};
+use crate::run::init::{Gate, Kit};
+use crate::run::wire::{self, Message, Word};
+use crate::run::{hook, init, parent};
+use crate::sys::process::{self, Cloned, Ended, Pointers};
+use crate::sys::{Call, Fault, errno_text, fs};
+
+/// For each step, which step of another lane it waits for, and whether another lane waits for it.
+pub struct Edges {
+    /// By step: the number of the step to be heard of first.
+    pub waits: Vec<Option<usize>>,
+    /// By step: whether to say when it is done.
+    pub awaited: Vec<bool>,
+}
+
+impl Edges {
+    /// The edges of a plan.
+    pub fn of(plan: &Plan) -> Self {
+        Edges {
+            waits: plan.steps.iter().map(|s| s.waits.and_then(|mark| plan.reached_by(mark))).collect(),
+            awaited: (0..plan.steps.len()).map(|n| plan.is_awaited(n)).collect(),
+        }
+    }
+}
+
+/// What went wrong while walking.
+#[derive(Debug)]
+pub struct WalkError {
+    /// The whole sentence: field, what was tried, hint, and last what engines match.
+    pub message: String,
+}
+
+impl std::fmt::Display for WalkError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for WalkError {}
+
+/// What the walker needs beside the plan.
+#[derive(Default)]
+pub struct Means {
+    /// The gate behind which init waits for `start`; without one it starts when it is released.
+    pub gate: Option<Gate>,
+    /// Where the terminal's master goes.
+    pub console: Option<OwnedFd>,
+}
+
+/// A container whose init stands ready, not yet released.
+#[derive(Debug)]
+pub struct Ready {
+    /// Init's pid in the runtime's pid namespace.
+    pub pid: i32,
+    /// Its pidfd.
+    pub pidfd: OwnedFd,
+    ready_step: usize,
+    rx: OwnedFd,
+    tx: OwnedFd,
+}
+
+/// The parent's lane while it is walked.
+struct Walker<'p> {
+    plan: &'p Plan,
+    edges: Edges,
+    means: Means,
+    slots: Vec<Option<OwnedFd>>,
+    child: Option<Child>,
+    heard: Option<usize>,
+    /// What the last awaited step yielded.
+    yielded: i32,
+}
+
+struct Child {
+    pid: i32,
+    pidfd: OwnedFd,
+    joiner: bool,
+    rx: OwnedFd,
+    tx: OwnedFd,
+}
+
+/// Walks a plan up to the point where init waits. On failure init is dead and reaped; what the steps made is still there.
+///
+/// # Errors
+/// The first step that failed, in any lane.
+pub fn walk(plan: &Plan, means: Means) -> Result<Ready, WalkError> {
+    let slots = std::iter::repeat_with(|| None).take(plan.slots.len()).collect();
+    let edges = Edges::of(plan);
+    let mut walker = Walker { plan, edges, means, slots, child: None, heard: None, yielded: 0 };
+    let walked = walker.parent_lane().and_then(|()| walker.until_ready());
+    match walked {
+        Ok(ready_step) => {
+            let child = walker.child.take().ok_or_else(|| sentence("the plan has no clone"))?;
+            Ok(Ready { pid: child.pid, pidfd: child.pidfd, ready_step, rx: child.rx, tx: child.tx })
+        }
+        Err(error) => {
+            walker.end_child();
+            Err(error)
+        }
+    }
+}
+
+fn sentence(text: impl Into<String>) -> WalkError {
+    WalkError { message: text.into() }
+}
+
+impl Ready {
+    /// Lets init go on: the container's state is saved.
+    ///
+    /// # Errors
+    /// Init has died meanwhile.
+    pub fn release(&self) -> Result<(), WalkError> {
+        let told = wire::send(&self.tx, &Message::new(self.ready_step, Word::Done, 0));
+        told.map_err(|_| sentence(format!("the container's init died before it was started ({})", self.ended())))
+    }
+
+    fn ended(&self) -> String {
+        end_of(self.pidfd.as_fd())
+    }
+
+    /// Waits until the program is executed. Only for a container without a gate.
+    ///
+    /// # Errors
+    /// The step that failed, or that init died.
+    pub fn until_executed(&self, plan: &Plan) -> Result<(), WalkError> {
+        until_executed(self.rx.as_fd(), || self.ended()).map_err(|stopped| stopped.explain(|| Some(plan)))
+    }
+}
+
+fn end_of(pidfd: BorrowedFd<'_>) -> String {
+    match process::wait(pidfd, true) {
+        Ok(Some(Ended::Killed(libc::SIGKILL))) => "killed; the kernel's log tells whether for want of memory".to_owned(),
+        Ok(Some(ended)) => ended.to_string(),
+        _ => "unknown end".to_owned(),
+    }
+}
+
+/// What kept a program from being executed.
+pub enum Stopped {
+    /// A step failed: the plan knows which.
+    Step(Message),
+    /// Something else.
+    Other(String),
+}
+
+impl Stopped {
+    /// The sentence. The plan is asked for only where a step failed.
+    pub fn explain<'p>(self, plan: impl FnOnce() -> Option<&'p Plan>) -> WalkError {
+        match self {
+            Stopped::Step(message) => match plan() {
+                Some(plan) => told(plan, &message),
+                None => sentence(Fault::new(message.call, message.value).to_string()),
+            },
+            Stopped::Other(text) => sentence(text),
+        }
+    }
+}
+
+/// Reads what init says after it was started, until its end of the pipe is closed: by execve, if it said so before.
+///
+/// # Errors
+/// The step that failed, or that init died on the way.
+pub fn until_executed(rx: BorrowedFd<'_>, ended: impl FnOnce() -> String) -> Result<(), Stopped> {
+    let mut executing = false;
+    loop {
+        match wire::receive(rx) {
+            Ok(Some(message)) if message.word == Word::Executing => executing = true,
+            Ok(Some(message)) if message.word == Word::Done => {}
+            Ok(Some(message)) => return Err(Stopped::Step(message)),
+            Ok(None) if executing => return Ok(()),
+            Ok(None) => {
+                let text = format!("the container's init died before its program ran ({})", ended());
+                return Err(Stopped::Other(text));
+            }
+            Err(fault) => return Err(Stopped::Other(fault.to_string())),
+        }
+    }
+}
+
+impl<'p> Walker<'p> {
+    fn parent_lane(&mut self) -> Result<(), WalkError> {
+        let plan = self.plan;
+        for (n, step) in plan.steps.iter().enumerate() {
+            let Act::Parent(op) = &step.act else { continue };
+            if let Some(needed) = self.edges.waits[n] {
+                self.hear(needed)?;
+            }
+            let mut done = self.act(n, op);
+            if let Err(parent::Failed { errno: Some(errno), .. }) = &done {
+                match &step.on_err {
+                    OnErr::Skip(errnos) if errnos.contains(errno) => done = Ok(()),
+                    OnErr::Else(errnos, act) if errnos.contains(errno) => {
+                        if let Act::Parent(op) = &**act {
+                            done = self.act(n, op);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            if let Err(failed) = done {
+                // Init may have failed first, and the parent's failure be no more than the echo of it.
+                self.hear_failure()?;
+                return Err(sentence(format!("{}: {}", step.from, failed.text)));
+            }
+            if self.edges.awaited[n]
+                && let Some(child) = &self.child
+            {
+                // Where init is dead, the next thing heard of it says so.
+                let _ = wire::send(&child.tx, &Message::new(n, Word::Done, 0));
+            }
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, n: usize, op: &'p ParentOp) -> Result<(), parent::Failed> {
+        match op {
+            ParentOp::Clone { flags, cgroup, joiner } => self.clone_child(*flags, *cgroup, *joiner),
+            ParentOp::MeetInit => self.meet_init(),
+            op => {
+                let child = self.child.as_ref().map(|c| (c.pid, c.pidfd.as_fd()));
+                parent::act(op, child, &mut self.slots, self.yielded)
+                    .map_err(|failed| failed.of_step(n, self.plan))
+            }
+        }
+    }
+
+    fn clone_child(
+        &mut self,
+        flags: u64,
+        cgroup: Option<crate::op::Slot>,
+        joiner: bool,
+    ) -> Result<(), parent::Failed> {
+        let (init_rx, tx) = fs::pipe()?;
+        let (rx, init_tx) = fs::pipe()?;
+        let kit = self.kit();
+        let into = cgroup.and_then(|s| self.slots[usize::from(s.0)].as_ref());
+        match process::clone3(flags, into.map(AsFd::as_fd))? {
+            Cloned::Child => {
+                // The parent's ends must not stay open here, or nobody would ever learn of the parent's death.
+                drop((rx, tx));
+                init::walk(kit, std::mem::take(&mut self.slots), init_rx, init_tx, joiner)
+            }
+            Cloned::Parent(pid, pidfd) => {
+                self.child = Some(Child { pid, pidfd, joiner, rx, tx });
+                Ok(())
+            }
+        }
+    }
+
+    /// Lays out what init needs: after the clone it allocates nothing.
+    fn kit(&mut self) -> Kit<'p> {
+        let plan = self.plan;
+        let mut hooks = Vec::new();
+        let none = || Pointers::new(std::iter::empty(), 0);
+        let (mut args, mut env) = (none(), none());
+        for (n, step) in plan.steps.iter().enumerate() {
+            match &step.act {
+                Act::Init(InitOp::Hook(op)) => hooks.push((n, hook::Ready::new(op))),
+                Act::Init(InitOp::Exec { args: a, env: e }) => {
+                    args = Pointers::new(a.iter().map(|s| s.as_c_str()), 0);
+                    env = Pointers::new(e.iter().map(|s| s.as_c_str()), 1);
+                }
+                _ => {}
+            }
+        }
+        let edges = Edges { waits: self.edges.waits.clone(), awaited: self.edges.awaited.clone() };
+        Kit { plan, edges, hooks, args, env, gate: self.means.gate.take(), console: self.means.console.take() }
+    }
+
+    /// The joiner says who init is, and goes.
+    fn meet_init(&mut self) -> Result<(), parent::Failed> {
+        let lost = || parent::Failed::text("the process that joins the namespaces died");
+        let child = self.child.as_mut().ok_or_else(lost)?;
+        match wire::receive(child.rx.as_fd())? {
+            Some(message) if message.word == Word::Pid => {
+                process::wait(child.pidfd.as_fd(), true)?;
+                // Init is our own child and not yet reaped: the pid cannot be another's.
+                child.pidfd = process::pidfd_open(message.value)?;
+                child.pid = message.value;
+                child.joiner = false;
+                Ok(())
+            }
+            Some(message) => Err(parent::Failed::text(told(self.plan, &message).message).whole()),
+            None => Err(lost()),
+        }
+    }
+
+    /// Waits until init has done a step.
+    fn hear(&mut self, needed: usize) -> Result<(), WalkError> {
+        while self.heard.is_none_or(|heard| heard < needed) {
+            let child = self.child.as_ref().ok_or_else(|| sentence("the plan waits for a process that it does not make"))?;
+            match wire::receive(child.rx.as_fd()) {
+                Ok(Some(message)) if message.word == Word::Done => {
+                    self.heard = Some(usize::from(message.step));
+                    self.yielded = message.value;
+                }
+                Ok(Some(message)) => return Err(told(self.plan, &message)),
+                Ok(None) => {
+                    let end = end_of(child.pidfd.as_fd());
+                    return Err(sentence(format!("the container's init died while it was set up ({end})")));
+                }
+                Err(fault) => return Err(sentence(fault.to_string())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns init's own failure if there is one to be read already.
+    fn hear_failure(&self) -> Result<(), WalkError> {
+        let Some(child) = &self.child else { return Ok(()) };
+        while fs::poll([(child.rx.as_fd(), libc::POLLIN)], 0).is_ok_and(|[r]| r & libc::POLLIN != 0) {
+            match wire::receive(child.rx.as_fd()) {
+                Ok(Some(message)) if message.word == Word::Done => {}
+                Ok(Some(message)) => return Err(told(self.plan, &message)),
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn until_ready(&mut self) -> Result<usize, WalkError> {
+        let ready = self.plan.steps.iter().position(|s| matches!(s.act, Act::Init(InitOp::AwaitStart)));
+        let ready = ready.ok_or_else(|| sentence("the plan does not wait for a start"))?;
+        self.hear(ready)?;
+        Ok(ready)
+    }
+
+    /// Nobody is left behind: what was cloned is killed and reaped.
+    fn end_child(&mut self) {
+        let Some(child) = self.child.take() else { return };
+        if child.joiner {
+            // The joiner may have made init already, whose pid is still in the pipe.
+            let _ = process::pidfd_kill(child.pidfd.as_fd(), libc::SIGKILL);
+            let _ = process::wait(child.pidfd.as_fd(), true);
+            if let Ok(Some(Message { word: Word::Pid, value, .. })) = last_word(child.rx.as_fd())
+                && let Ok(pidfd) = process::pidfd_open(value)
+            {
+                end(pidfd.as_fd());
+            }
+            return;
+        }
+        end(child.pidfd.as_fd());
+    }
+}
+
+fn last_word(rx: BorrowedFd<'_>) -> Result<Option<Message>, Fault> {
+    match fs::poll([(rx, libc::POLLIN)], 0)? {
+        [r] if r & libc::POLLIN != 0 => wire::receive(rx),
+        _ => Ok(None),
+    }
+}
+
+fn end(pidfd: BorrowedFd<'_>) {
+    let _ = process::pidfd_kill(pidfd, libc::SIGKILL);
+    let _ = process::wait(pidfd, true);
+}
+
+/// Makes the sentence of a failure that another lane reported.
+fn told(plan: &Plan, message: &Message) -> WalkError {
+    let n = usize::from(message.step);
+    let Some(step) = plan.steps.get(n) else { return sentence("a step that the plan does not have failed") };
+    let said = String::from_utf8_lossy(&message.text[..usize::from(message.len)]);
+    let said = said.trim();
+    let lane = if step.act.lane() == Lane::Joiner { "joiner: " } else { "" };
+    let text = match (&step.act, message.word) {
+        (Act::Init(InitOp::Hook(op)), word) => parent::hook_text(op, word, message.value, message.call, said),
+        (Act::Init(op), _) => crate::run::failure::init(op, Fault::new(message.call, message.value), said),
+        _ => format!("{}{}", crate::explain::act(&step.act), failure(message.call, message.value)),
+    };
+    sentence(format!("{}: {lane}{text}", step.from))
+}
+
+fn failure(call: Call, errno: i32) -> String {
+    format!(" ({}): {}", call.name(), errno_text(errno))
+}
