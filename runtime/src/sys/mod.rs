@@ -1,4 +1,3 @@
 //! The only unsafe code: one file per area of the kernel, without policy.
 
 pub mod bpf;
-pub mod cgroup;

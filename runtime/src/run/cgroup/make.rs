@@ -1,0 +1,153 @@
+//! Making a cgroup, with every parent that is missing.
+
+use nix::errno::Errno;
+use nix::sys::stat::{Mode, mkdirat};
+
+use super::fs::Dir;
+use super::kill::is_empty;
+use super::{Error, Result};
+use crate::compile::cgroup::{Group, Version};
+
+/// What [`make`] has made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Made {
+    /// Directories that did not exist before, parents first.
+    pub dirs: Vec<String>,
+    /// The cgroup could not be made and need not be ([`Group::optional`]): nothing is to be written or entered there.
+    pub skipped: bool,
+}
+
+/// The directories that [`make`] would make now, parents first: what the journal holds before the first of them is made.
+pub fn missing(group: &Group) -> Vec<String> {
+    let mut path = group.mount.clone();
+    let mut dirs = Vec::new();
+    for name in group.path.split('/') {
+        path = format!("{path}/{name}");
+        if !dirs.is_empty() || !std::path::Path::new(&path).exists() {
+            dirs.push(path.clone());
+        }
+    }
+    dirs
+}
+
+/// Makes a cgroup and readies it for processes: version 2 controllers enabled in every parent, version 1 cpus and memory
+/// nodes taken over from the parent.
+///
+/// # Errors
+/// `container's cgroup is not empty` and `container's cgroup unexpectedly frozen` for one that exists and is unfit; a
+/// controller that a limit needs and that cannot be enabled; what mkdir(2) says. What was made until then is removed.
+pub fn make(group: &Group) -> Result<Made> {
+    let mut made = Made::default();
+    let Err(error) = descend(group, &mut made) else { return Ok(made) };
+    for dir in made.dirs.drain(..).rev() {
+        // The error that is being reported matters more than one of its undoing.
+        let _ = std::fs::remove_dir(dir);
+    }
+    let denied = matches!(error.errno, Some(Errno::EACCES | Errno::EPERM | Errno::EROFS | Errno::ENOENT));
+    if group.optional && denied {
+        return Ok(Made { dirs: Vec::new(), skipped: true });
+    }
+    Err(error)
+}
+
+fn descend(group: &Group, made: &mut Made) -> Result<()> {
+    let mut dir = Dir::open(&group.mount)?;
+    let mut existed = true;
+    let mut can = group.enable.clone();
+    for name in group.path.split('/') {
+        if group.version == Version::V2 {
+            enable(&dir, group, &mut can)?;
+        }
+        existed = match mkdirat(&dir, name, Mode::from_bits_truncate(0o755)) {
+            Ok(()) => false,
+            Err(Errno::EEXIST) => true,
+            Err(e) => return Err(explain(Error::call(format!("make cgroup {}/{name}", dir.path()), e))),
+        };
+        if !existed {
+            made.dirs.push(format!("{}/{name}", dir.path()));
+        }
+        let child = dir.child(name)?;
+        if group.controllers.iter().any(|c| c == "cpuset") && group.version == Version::V1 {
+            inherit(&dir, &child)?;
+        }
+        dir = child;
+    }
+    fit(group, &dir, existed)
+}
+
+fn explain(error: Error) -> Error {
+    match error.errno {
+        Some(Errno::EAGAIN) => error.hint("a limit of the number of cgroups is reached (cgroup.max.descendants)"),
+        Some(Errno::EACCES | Errno::EPERM | Errno::EROFS) => error.hint("the cgroup above it is not delegated to you"),
+        _ => error,
+    }
+}
+
+/// Whether a container may start in this cgroup.
+fn fit(group: &Group, dir: &Dir, existed: bool) -> Result<()> {
+    if existed && !is_empty(dir.path())? {
+        return Err(Error::refused(format!("container's cgroup is not empty: {} holds processes", dir.path())));
+    }
+    let frozen = match group.version {
+        Version::V2 => {
+            if existed && dir.read("cgroup.type")? != "domain" {
+                return Err(Error::refused(format!(
+                    "{} is a threaded cgroup, which no container can start in",
+                    dir.path()
+                )));
+            }
+            dir.read("cgroup.events")?.lines().any(|l| l == "frozen 1")
+        }
+        Version::V1 if group.controllers.iter().any(|c| c == "freezer") => dir.read("freezer.state")? != "THAWED",
+        Version::V1 => false,
+    };
+    match frozen {
+        true => Err(Error::refused(format!("container's cgroup unexpectedly frozen: {}", dir.path()))),
+        false => Ok(()),
+    }
+}
+
+/// A new version 1 cpuset is empty, and no task can enter an empty one.
+fn inherit(parent: &Dir, child: &Dir) -> Result<()> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if child.read(file)?.is_empty() {
+            child.put(file, &parent.read(file)?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Enables the wanted controllers for the children of `dir`; those that fail without need are wanted no more further down.
+fn enable(dir: &Dir, group: &Group, can: &mut Vec<String>) -> Result<()> {
+    let active = dir.read("cgroup.subtree_control")?;
+    let lacking: Vec<String> =
+        can.iter().filter(|c| !active.split_whitespace().any(|a| a == c.as_str())).cloned().collect();
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    let line = lacking.iter().map(|c| format!("+{c}")).collect::<Vec<_>>().join(" ");
+    if dir.put("cgroup.subtree_control", &line).is_ok() {
+        return Ok(());
+    }
+    // All or nothing: find out which of them it was.
+    for controller in lacking {
+        let Err(error) = dir.put("cgroup.subtree_control", &format!("+{controller}")) else { continue };
+        if group.need.contains(&controller) {
+            return Err(unable(dir, &controller, error));
+        }
+        can.retain(|c| *c != controller);
+    }
+    Ok(())
+}
+
+fn unable(dir: &Dir, controller: &str, error: Error) -> Error {
+    let hint = match error.errno {
+        Some(Errno::EBUSY) => "that cgroup holds processes of its own; only one without can pass controllers on",
+        Some(Errno::EOPNOTSUPP) => "that cgroup is threaded, where this controller cannot be",
+        Some(Errno::ENOENT) => "the cgroup above does not pass that controller on",
+        Some(Errno::EACCES | Errno::EPERM) => "that cgroup is not delegated to you",
+        _ => return error,
+    };
+    let what = format!("enable controller {controller:?} below {}", dir.path());
+    Error { what, errno: error.errno, hint: Some(hint.to_owned()) }
+}
