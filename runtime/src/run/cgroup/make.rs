@@ -120,27 +120,35 @@ fn inherit(parent: &Dir, child: &Dir) -> Result<()> {
 /// Enables the wanted controllers for the children of `dir`; those that fail without need are wanted no more further down.
 fn enable(dir: &Dir, group: &Group, can: &mut Vec<String>) -> Result<()> {
     let active = dir.read("cgroup.subtree_control")?;
-    let lacking: Vec<String> =
-        can.iter().filter(|c| !active.split_whitespace().any(|a| a == c.as_str())).cloned().collect();
-    if lacking.is_empty() {
+    let lacks = |list: &str, c: &str| !list.split_whitespace().any(|a| a == c);
+    if !can.iter().any(|c| lacks(&active, c)) {
         return Ok(());
     }
+    let available = dir.read("cgroup.controllers")?;
+    if let Some(controller) = group.need.iter().find(|c| lacks(&available, c)) {
+        return Err(unable(dir, controller, Errno::ENOENT));
+    }
+    can.retain(|c| !lacks(&available, c));
+    let mut lacking: Vec<String> = can.iter().filter(|c| lacks(&active, c)).cloned().collect();
     let line = lacking.iter().map(|c| format!("+{c}")).collect::<Vec<_>>().join(" ");
-    if dir.put("cgroup.subtree_control", &line).is_ok() {
-        return Ok(());
-    }
-    // All or nothing: find out which of them it was.
+    let Err(all) = dir.put("cgroup.subtree_control", &line) else { return Ok(()) };
+    // All or nothing: find out which of them it was. A cgroup with processes takes some controllers, but becomes a threaded
+    // one by that, which would harm whom it belongs to; so none is tried there.
+    let busy = all.errno == Some(Errno::EBUSY);
+    lacking.sort_by_key(|c| !group.need.contains(c));
     for controller in lacking {
-        let Err(error) = dir.put("cgroup.subtree_control", &format!("+{controller}")) else { continue };
+        let answer = if busy { Err(all.clone()) } else { dir.put("cgroup.subtree_control", &format!("+{controller}")) };
+        let Err(error) = answer else { continue };
         if group.need.contains(&controller) {
-            return Err(unable(dir, &controller, error));
+            return Err(unable(dir, &controller, error.errno.unwrap_or(Errno::EIO)));
         }
         can.retain(|c| *c != controller);
     }
     Ok(())
 }
 
-fn unable(dir: &Dir, controller: &str, error: Error) -> Error {
+fn unable(dir: &Dir, controller: &str, errno: Errno) -> Error {
+    let error = Error::call(format!("enable controller {controller:?} below {}", dir.path()), errno);
     let hint = match error.errno {
         Some(Errno::EBUSY) => "that cgroup holds processes of its own; only one without can pass controllers on",
         Some(Errno::EOPNOTSUPP) => "that cgroup is threaded, where this controller cannot be",
@@ -148,6 +156,5 @@ fn unable(dir: &Dir, controller: &str, error: Error) -> Error {
         Some(Errno::EACCES | Errno::EPERM) => "that cgroup is not delegated to you",
         _ => return error,
     };
-    let what = format!("enable controller {controller:?} below {}", dir.path());
-    Error { what, errno: error.errno, hint: Some(hint.to_owned()) }
+    error.hint(hint)
 }
