@@ -1,0 +1,3 @@
+//! The configuration's chapters, each compiled into what the plan needs.
+
+pub mod seccomp;
