@@ -54,6 +54,16 @@ pub(super) fn find(name: &str) -> Option<&'static Call> {
     CALLS.get(CALLS.binary_search_by(|call| call.name.cmp(name)).ok()?)
 }
 
+/// The number of the call `name` on `arch`; of x32 with bit 30. `None` if there is no such call.
+pub fn call_number(name: &str, arch: Arch) -> Option<u32> {
+    find(name)?.number(arch)
+}
+
+/// The call of x86 through which `name` may also be made, and the first argument that then selects it.
+pub fn call_multiplexed(name: &str) -> Option<(u32, u64)> {
+    find(name)?.multiplexed()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

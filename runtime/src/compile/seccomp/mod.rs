@@ -15,6 +15,7 @@ mod words;
 
 pub use arch::{ARCHITECTURES, Arch, X32_BIT};
 pub use bpf::{Insn, MAX_INSNS};
+pub use calls::{call_multiplexed, call_number};
 pub use words::{
     ACTIONS, FLAG_LOG, FLAG_NEW_LISTENER, FLAG_SPEC_ALLOW, FLAG_TSYNC, FLAG_WAIT_KILLABLE_RECV, FLAGS, OPERATORS,
 };
