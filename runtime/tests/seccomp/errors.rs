@@ -139,14 +139,13 @@ fn a_rule_made_void_is_told_of() {
         r#"{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_X86"],"syscalls":[
             {"names":["clone"],"action":"SCMP_ACT_ERRNO","args":[{"index":0,"value":5,"op":"SCMP_CMP_EQ"}]},
             {"names":["clone"],"action":"SCMP_ACT_TRAP"},
-            {"names":["clone"],"action":"SCMP_ACT_LOG"}]}"#,
+            {"names":["clone"],"action":"SCMP_ACT_LOG","args":[{"index":0,"value":6,"op":"SCMP_CMP_EQ"}]}]}"#,
     );
     let told: Vec<String> = problems.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(
         told,
         [
             "linux.seccomp.syscalls[1]: \"clone\" has no conditions here: linux.seccomp.syscalls[0] is void",
-            "linux.seccomp.syscalls[2]: \"clone\" has no conditions here: linux.seccomp.syscalls[0] is void",
             "linux.seccomp.syscalls[2]: \"clone\" stays as linux.seccomp.syscalls[1] has it, without conditions",
         ]
     );

@@ -2,7 +2,8 @@
 
 use tare::compile::seccomp::interpret::Data;
 use tare::compile::seccomp::{
-    Arch, FLAG_LOG, FLAG_NEW_LISTENER, FLAG_SPEC_ALLOW, FLAG_TSYNC, FLAG_WAIT_KILLABLE_RECV, Filter, X32_BIT, compile,
+    Arch, FLAG_LOG, FLAG_NEW_LISTENER, FLAG_SPEC_ALLOW, FLAG_TSYNC, FLAG_WAIT_KILLABLE_RECV, Filter, X32_BIT,
+    call_multiplexed, call_number, compile,
 };
 use tare::error::Problems;
 use tare::spec::Seccomp;
@@ -61,4 +62,14 @@ pub(crate) fn arguments(profile: &Seccomp<'_>) -> Vec<[u64; 6]> {
 
 pub(crate) fn data(arch: u32, number: u32, args: [u64; 6]) -> Data {
     Data { number, arch, args }
+}
+
+/// Of `args`, all where a condition may look at them, else a few: it saves most of the time.
+pub(crate) fn choose<'a>(profile: &Seccomp<'_>, number: u32, args: &'a [[u64; 6]]) -> &'a [[u64; 6]] {
+    let mut names = profile.syscalls.iter().filter(|entry| !entry.args.is_empty()).flat_map(|entry| &entry.names);
+    let looks = names.any(|name| {
+        let through = call_multiplexed(name).is_some_and(|(through, _)| through == number);
+        through || Arch::ALL.into_iter().any(|arch| call_number(name, arch) == Some(number))
+    });
+    if looks { args } else { &args[..args.len().min(3)] }
 }

@@ -1,5 +1,8 @@
 //! The seccomp compiler against a model of the profile's meaning, against libseccomp, and against the kernel.
 
+// Helpers of tests may panic as tests do.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
 mod errors;
 mod fixtures;
 mod generate;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -10,9 +11,11 @@ use tare::compile::seccomp::interpret::run;
 use tare::compile::seccomp::{Arch, Insn, X32_BIT, call_number};
 use tare::spec::Seccomp;
 
-use crate::fixtures::{PROFILES, arguments, data, filter, numbers, parse};
+use crate::fixtures::{self, PROFILES, arguments, data, filter, numbers, parse};
 use crate::model::{enosys, last, verdict};
 
+const SIGALRM: i32 = 14;
+const CONFLICT: i32 = 3;
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seccomp/oracle.c");
 
 /// The helper, built on first use; `None` where a compiler or libseccomp is missing, which CI may not do without.
@@ -33,11 +36,15 @@ pub(crate) fn helper() -> Option<&'static PathBuf> {
     HELPER.get_or_init(build).as_ref()
 }
 
-/// Runs the helper on a profile.
+/// Runs the helper on a profile; `None` also where libseccomp finds no end, or finds the
+/// profile to contradict itself (it does so where calls that x86 multiplexes have several actions).
 pub(crate) fn ask(profile: &str, args: &[&str]) -> Option<Vec<u8>> {
     let mut child = Command::new(helper()?).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(profile.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
+    if output.status.signal() == Some(SIGALRM) || output.status.code() == Some(CONFLICT) {
+        return None;
+    }
     assert!(output.status.success(), "libseccomp refuses\n{profile}");
     Some(output.stdout)
 }
@@ -102,7 +109,7 @@ pub(crate) fn compare(profile: &Seccomp<'_>, native: Arch, args: &[[u64; 6]], nu
             if enosys(profile) && !foreign && last(profile, lane).is_some_and(|last| *number > last) {
                 continue;
             }
-            for args in args {
+            for args in fixtures::choose(profile, *number, args) {
                 let call = data(arch.audit(), *number, *args);
                 let wanted = run(&theirs, &call).expect("libseccomp's program runs").verdict;
                 let have = run(&ours.program, &call).expect("a sound program").verdict;
@@ -118,8 +125,9 @@ fn engines_profiles_are_judged_as_by_libseccomp() {
         let mut profile = parse(text);
         // Newer than the oracle: it would not know them, and the default action would decide.
         for entry in &mut profile.syscalls {
-            let old = |arch| move |number: u32| number & !X32_BIT <= 450 || arch == Arch::Arm;
-            entry.names.retain(|name| Arch::ALL.into_iter().all(|a| call_number(name, a).is_none_or(old(a))));
+            let old = |number: u32| number & !X32_BIT <= 450 || number >= 0xf_0000;
+            let known = |name: &str| Arch::ALL.into_iter().all(|arch| call_number(name, arch).is_none_or(old));
+            entry.names.retain(|name| known(name) && !["uretprobe", "uprobe", "riscv_hwprobe"].contains(&&**name));
         }
         let args = arguments(&profile);
         let numbers: Vec<u32> = numbers().collect();
@@ -128,6 +136,7 @@ fn engines_profiles_are_judged_as_by_libseccomp() {
             if native != Arch::X86_64 {
                 profile.architectures = vec!["SCMP_ARCH_AARCH64".into(), "SCMP_ARCH_ARM".into()];
             }
+            assert!(helper().is_none() || ask(&words(&profile, native), &[]).is_some());
             compare(&profile, native, &args, &numbers);
         }
     }

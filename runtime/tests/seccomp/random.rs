@@ -22,7 +22,7 @@ fn args(profile: &Seccomp<'_>, random: Vec<[u64; 6]>) -> Vec<[u64; 6]> {
 const NATIVE: [Arch; 4] = [Arch::X86_64, Arch::X86, Arch::Aarch64, Arch::Riscv64];
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_profiles_mean_what_the_model_says(

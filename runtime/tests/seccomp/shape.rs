@@ -20,18 +20,23 @@ fn engines_profiles_are_small_and_fast() {
 }
 
 fn conditions(names: &[&'static str], values: u64) -> Seccomp<'static> {
-    let rule = |name: &&'static str, value: u64| SyscallRule {
+    let rule = |nth: usize, name: &&'static str, value: u64| SyscallRule {
         names: vec![(*name).into()],
         action: "SCMP_ACT_ALLOW".into(),
         errno_ret: None,
         args: vec![
             SyscallArg { index: 0, op: "SCMP_CMP_GT".into(), value: value << 30, value_two: 0 },
+            SyscallArg { index: 2, op: "SCMP_CMP_NE".into(), value: nth as u64, value_two: 0 },
             SyscallArg { index: 1, op: "SCMP_CMP_MASKED_EQ".into(), value: u64::MAX - value, value_two: value },
         ],
     };
     Seccomp {
         default_action: "SCMP_ACT_ERRNO".into(),
-        syscalls: names.iter().flat_map(|name| (0..values).map(move |value| rule(name, value))).collect(),
+        syscalls: names
+            .iter()
+            .enumerate()
+            .flat_map(|(nth, name)| (0..values).map(move |value| rule(nth, name, value)))
+            .collect(),
         ..Seccomp::default()
     }
 }
