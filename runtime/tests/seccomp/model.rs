@@ -53,8 +53,7 @@ fn entry_holds(entry: &SyscallRule<'_>, args: &[u64; 6], wide: bool, selector: O
 /// The largest number of the profile's calls on `arch`, above which calls are answered with ENOSYS.
 pub(crate) fn last(profile: &Seccomp<'_>, arch: Arch) -> Option<u32> {
     let names = profile.syscalls.iter().flat_map(|entry| &entry.names);
-    let plain = names.filter(|name| arch != Arch::X86 || call_multiplexed(name).is_none());
-    plain.filter_map(|name| call_number(name, arch)).max().filter(|number| *number != 0)
+    names.filter_map(|name| call_number(name, arch)).max().filter(|number| *number != 0)
 }
 
 /// Whether calls above the last one get ENOSYS at all.

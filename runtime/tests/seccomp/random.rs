@@ -40,6 +40,8 @@ proptest! {
         native in proptest::sample::select(&NATIVE),
         random in proptest::collection::vec(generate::arguments(), 8),
     ) {
-        oracle::compare(&profile, native, &args(&profile, random), &generate::numbers());
+        // Where there is no answer, another profile is tried: proptest counts those, and gives up where they are many.
+        let compared = oracle::compare(&profile, native, &args(&profile, random), &generate::numbers());
+        prop_assume!(compared || oracle::helper().is_none());
     }
 }
