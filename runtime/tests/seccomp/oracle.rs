@@ -113,7 +113,7 @@ pub(crate) fn compare(profile: &Seccomp<'_>, native: Arch, args: &[[u64; 6]], nu
                 let call = data(arch.audit(), *number, *args);
                 let wanted = run(&theirs, &call).expect("libseccomp's program runs").verdict;
                 let have = run(&ours.program, &call).expect("a sound program").verdict;
-                assert_eq!(have, wanted, "{have:#x}, libseccomp {wanted:#x}: {call:x?}");
+                assert_eq!(have, wanted, "{have:#x}, libseccomp {wanted:#x}: {call:x?}\n{}", words(profile, native));
             }
         }
     }
@@ -139,5 +139,20 @@ fn engines_profiles_are_judged_as_by_libseccomp() {
             }
             assert!(compare(&profile, native, &args, &numbers) || helper().is_none());
         }
+    }
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn libseccomp_in_figures() {
+    let profile = parse(PROFILES[0].1);
+    let text = words(&profile, Arch::X86_64);
+    for (mode, text) in [("list", text.clone()), ("tree", text.replacen('\n', "\ntree\n", 1))] {
+        let program = decode(&ask(&text, &[]).unwrap());
+        let micros = String::from_utf8(ask(&text, &["20"]).unwrap()).unwrap();
+        let steps = |number| run(&program, &data(Arch::X86_64.audit(), number, [0; 6])).unwrap().steps;
+        let (sum, most) = ((0..450).map(steps).sum::<usize>(), (0..450).map(steps).max().unwrap());
+        println!("libseccomp, {mode}: {} us, {} instructions", micros.trim(), program.len());
+        println!("  steps: {} on average, {most} at most", sum / 450);
     }
 }
