@@ -3,8 +3,10 @@
 use proptest::prelude::*;
 use tare::spec::{Seccomp, Str, SyscallArg, SyscallRule};
 
+/// None has number 0 on x86_64: conditional rules for it, with x32 listed, make libseccomp 2.5.4 compare the architecture
+/// where it means the number.
 const CALLS: &[&str] = &[
-    "read",
+    "lseek",
     "write",
     "open",
     "close",
