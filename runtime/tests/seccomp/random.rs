@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use tare::compile::seccomp::{Arch, call_multiplexed, compile};
 use tare::error::Problems;
-use tare::spec::Seccomp;
+use tare::spec::{Seccomp, SyscallRule};
 
 use crate::fixtures::KERNEL;
 use crate::{fixtures, generate, model, oracle};
@@ -58,6 +58,11 @@ proptest! {
         random in proptest::collection::vec(generate::arguments(), 8),
     ) {
         prop_assume!(!libseccomp_errs(&profile));
+        // Where an architecture's rules are all conditional, libseccomp 2.5.4 forgets to load the number.
+        let mut profile = profile;
+        let sure = if &*profile.default_action == "SCMP_ACT_ALLOW" { "SCMP_ACT_TRAP" } else { "SCMP_ACT_ALLOW" };
+        let (names, action) = (vec!["getpid".into()], sure.into());
+        profile.syscalls.push(SyscallRule { names, action, errno_ret: None, args: Vec::new() });
         // Where there is no answer, another profile is tried: proptest counts those, and gives up where they are many.
         let compared = oracle::compare(&profile, native, &args(&profile, random), &generate::numbers());
         prop_assume!(compared || oracle::helper().is_none());
