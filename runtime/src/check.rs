@@ -244,9 +244,11 @@ fn shape(plan: &Plan, broken: &mut Vec<String>) {
         broken.push("init does something after execve".to_owned());
     }
     // What stands behind the gate happens in another process's time: the parent may be gone.
-    let waits_behind = plan.steps.iter().enumerate().any(|(n, s)| {
-        s.act.lane() == Lane::Init && gate.is_some_and(|g| n > g) && s.waits.is_some()
-    });
+    let waits_behind = plan
+        .steps
+        .iter()
+        .enumerate()
+        .any(|(n, s)| s.act.lane() == Lane::Init && gate.is_some_and(|g| n > g) && s.waits.is_some());
     if waits_behind {
         broken.push("init waits for the parent after start".to_owned());
     }

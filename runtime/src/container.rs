@@ -108,8 +108,6 @@ pub struct Create {
     pub request: Request,
     /// Where the terminal's master goes.
     pub console: Option<OwnedFd>,
-    /// Whether the program waits for `start`.
-    pub gated: bool,
     /// Whether an unknown property is an error.
     pub strict: bool,
     /// Where the pid is written.
@@ -172,7 +170,7 @@ fn walk_in(dir: &Dir, bundle: &Bundle, spec: &Spec<'_>, plan: &Plan, ask: Create
     undo::foresee(&mut journal.undo);
     dir.write_journal(&journal)?;
     dir.write("config.json", &bundle.text)?;
-    let gate = if ask.gated { Some(dir.make_gate()?) } else { None };
+    let gate = if ask.request.gated { Some(dir.make_gate()?) } else { None };
     let ready = walk::walk(plan, Means { gate, console: ask.console })?;
     let record = record(bundle, spec, journal, &ask.request, ready.pid);
     let saved = save(dir, &record, ask.pid_file.as_deref());
@@ -208,9 +206,10 @@ fn record(bundle: &Bundle, spec: &Spec<'_>, journal: Journal, request: &Request,
     let root = spec.root.as_ref().map_or("", |r| &r.path);
     let rootfs = if root.starts_with('/') { root.to_owned() } else { format!("{}/{root}", bundle.path) };
     let hooks = spec.hooks.as_ref();
-    let pid_namespace = spec.linux.as_ref().is_some_and(|l| {
-        l.namespaces.iter().any(|n| &*n.kind == "pid" && n.path.as_deref().unwrap_or("").is_empty())
-    });
+    let pid_namespace = spec
+        .linux
+        .as_ref()
+        .is_some_and(|l| l.namespaces.iter().any(|n| &*n.kind == "pid" && n.path.as_deref().unwrap_or("").is_empty()));
     Record {
         oci_version: spec.oci_version.to_string(),
         id: request.id.clone(),
@@ -240,6 +239,9 @@ impl Created {
             destroy(&self.dir, Some(&self.record))?;
             return Err(error.into());
         }
+        if self.record.request.gated {
+            self.dir.unlock();
+        }
         Ok(Started { dir: self.dir, record: self.record, plan: self.plan, ready: self.ready })
     }
 }
@@ -266,11 +268,14 @@ impl Started {
     /// The step or hook that failed; the container is undone.
     pub fn until_running(&self) -> Result<()> {
         let executed = self.ready.until_executed(&self.plan).map_err(Error::from);
-        executed.and_then(|()| poststart(&self.dir, &self.record)).inspect_err(|_| {
+        let running = executed.and_then(|()| poststart(&self.dir, &self.record));
+        if running.is_err() {
             let _ = process::pidfd_kill(self.ready.pidfd.as_fd(), libc::SIGKILL);
             let _ = process::wait(self.ready.pidfd.as_fd(), true);
             let _ = destroy(&self.dir, Some(&self.record));
-        })
+        }
+        self.dir.unlock();
+        running
     }
 }
 
@@ -282,11 +287,13 @@ pub fn start(root: &Path, id: &str) -> Result<()> {
     let dir = state::open(root, id)?;
     dir.lock()?;
     let (record, now) = status(&dir);
-    let record = record.filter(|_| now == Status::Created).ok_or_else(|| Error::new(match now {
-        Status::Stopped => format!("{id}: cannot start a container that has stopped"),
-        Status::Creating => format!("{id}: cannot start a container that is being created"),
-        _ => format!("{id}: cannot start an already running container"),
-    }))?;
+    let record = record.filter(|_| now == Status::Created).ok_or_else(|| {
+        Error::new(match now {
+            Status::Stopped => format!("{id}: cannot start a container that has stopped"),
+            Status::Creating => format!("{id}: cannot start a container that is being created"),
+            _ => format!("{id}: cannot start an already running container"),
+        })
+    })?;
     let Some((go, answer)) = dir.open_gate()? else {
         return Err(Error::new(format!("{id}: cannot start a container that has stopped")));
     };
@@ -427,6 +434,11 @@ fn destroy(dir: &Dir, record: Option<&Record>) -> Result<()> {
 /// # Errors
 /// What could not be removed.
 pub fn clean_up(started: &Started, warn: &mut dyn FnMut(String)) -> Result<()> {
+    match started.dir.lock() {
+        // Another command has deleted it meanwhile.
+        Err(e) if e.missing => return Ok(()),
+        locked => locked?,
+    }
     let hooks = late_hooks(&started.dir, &started.record, "poststop");
     destroy(&started.dir, Some(&started.record))?;
     for hook in hooks {

@@ -8,6 +8,8 @@ pub struct Request {
     pub id: String,
     /// Absolute path of the bundle.
     pub bundle: String,
+    /// Whether the program waits for `start`.
+    pub gated: bool,
     /// `--no-pivot`.
     pub no_pivot: bool,
     /// `--no-new-keyring`.

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::plan::Undo;
 use crate::request::Request;
 use crate::run::init::Gate;
-use crate::sys::{Fault, fs};
+use crate::sys::fs;
 
 /// The largest file that is read back (rule R11).
 const MAX_FILE: u64 = 16 << 20;
@@ -113,7 +113,10 @@ pub fn create(root: &Path, id: &str) -> Result<Dir> {
     let path = root.join(id);
     let made = match builder.create(&path) {
         Err(e) if e.kind() == ErrorKind::NotFound => {
-            builder.recursive(true).create(root).map_err(|e| StateError::new(format!("make {}: {e}", root.display())))?;
+            builder
+                .recursive(true)
+                .create(root)
+                .map_err(|e| StateError::new(format!("make {}: {e}", root.display())))?;
             builder.recursive(false).create(&path)
         }
         made => made,
@@ -190,9 +193,20 @@ impl Dir {
         Err(StateError { message: format!("{}: container does not exist", self.id), missing: true })
     }
 
+    /// Gives the lock up. Closing would not do: init, which was forked with the directory open, shares it.
+    pub fn unlock(&self) {
+        let _ = fs::unlock(self.fd.as_fd());
+    }
+
     /// Whether another command holds the lock just now.
     pub fn is_locked(&self) -> bool {
-        matches!(fs::lock(self.fd.as_fd(), false), Err(Fault { errno: libc::EWOULDBLOCK, .. }))
+        match fs::lock(self.fd.as_fd(), false) {
+            Ok(()) => {
+                self.unlock();
+                false
+            }
+            Err(fault) => fault.errno == libc::EWOULDBLOCK,
+        }
     }
 
     /// Where the file of that name is.
@@ -282,9 +296,7 @@ impl Dir {
     /// # Errors
     /// What the system says.
     pub fn open_gate(&self) -> Result<Option<(OwnedFd, OwnedFd)>> {
-        let open = |name, flags| {
-            fs::openat2(self.fd.as_fd(), name, flags | libc::O_NONBLOCK, 0, fs::resolve::BENEATH)
-        };
+        let open = |name, flags| fs::openat2(self.fd.as_fd(), name, flags | libc::O_NONBLOCK, 0, fs::resolve::BENEATH);
         let go = match open(c"go", libc::O_WRONLY) {
             Err(f) if f.errno == libc::ENXIO || f.errno == libc::ENOENT => return Ok(None),
             go => go.map_err(|f| self.error("open gate of", &f))?,

@@ -138,7 +138,9 @@ impl Ready {
 
 fn end_of(pidfd: BorrowedFd<'_>) -> String {
     match process::wait(pidfd, true) {
-        Ok(Some(Ended::Killed(libc::SIGKILL))) => "killed; the kernel's log tells whether for want of memory".to_owned(),
+        Ok(Some(Ended::Killed(libc::SIGKILL))) => {
+            "killed; the kernel's log tells whether for want of memory".to_owned()
+        }
         Ok(Some(ended)) => ended.to_string(),
         _ => "unknown end".to_owned(),
     }
@@ -227,18 +229,12 @@ impl<'p> Walker<'p> {
             ParentOp::MeetInit => self.meet_init(),
             op => {
                 let child = self.child.as_ref().map(|c| (c.pid, c.pidfd.as_fd()));
-                parent::act(op, child, &mut self.slots, self.yielded)
-                    .map_err(|failed| failed.of_step(n, self.plan))
+                parent::act(op, child, &mut self.slots, self.yielded).map_err(|failed| failed.of_step(n, self.plan))
             }
         }
     }
 
-    fn clone_child(
-        &mut self,
-        flags: u64,
-        cgroup: Option<crate::op::Slot>,
-        joiner: bool,
-    ) -> Result<(), parent::Failed> {
+    fn clone_child(&mut self, flags: u64, cgroup: Option<crate::op::Slot>, joiner: bool) -> Result<(), parent::Failed> {
         let (init_rx, tx) = fs::pipe()?;
         let (rx, init_tx) = fs::pipe()?;
         let kit = self.kit();
@@ -297,7 +293,8 @@ impl<'p> Walker<'p> {
     /// Waits until init has done a step.
     fn hear(&mut self, needed: usize) -> Result<(), WalkError> {
         while self.heard.is_none_or(|heard| heard < needed) {
-            let child = self.child.as_ref().ok_or_else(|| sentence("the plan waits for a process that it does not make"))?;
+            let child =
+                self.child.as_ref().ok_or_else(|| sentence("the plan waits for a process that it does not make"))?;
             match wire::receive(child.rx.as_fd()) {
                 Ok(Some(message)) if message.word == Word::Done => {
                     self.heard = Some(usize::from(message.step));

@@ -68,9 +68,8 @@ fn make(
 ) -> Result<Created, Failure> {
     let create = container::Create {
         root: cx.root().0,
-        request: request(ask, bundle),
+        request: Request { gated, ..request(ask, bundle) },
         console,
-        gated,
         strict: ask.strict,
         pid_file: ask.pid_file.as_ref().map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone())),
     };
@@ -87,6 +86,7 @@ pub(super) fn request(ask: &cli::Create, bundle: &Bundle) -> Request {
     let listen_fds = number("LISTEN_FDS").unwrap_or(0);
     Request {
         id: ask.id.clone(),
+        gated: true,
         bundle: bundle.path.clone(),
         no_pivot: ask.no_pivot,
         no_new_keyring: ask.no_new_keyring,
@@ -100,10 +100,10 @@ pub(super) fn request(ask: &cli::Create, bundle: &Bundle) -> Request {
 /// The rules of terminals: detached, one needs a console socket, and a console socket needs a terminal.
 fn console(ask: &cli::Create, terminal: bool, detached: bool) -> Result<Option<OwnedFd>, Failure> {
     match (&ask.console_socket, terminal) {
-        (None, true) if detached => Err(usage("cannot allocate tty if runc will detach without setting console socket")),
-        (Some(_), false) => {
-            Err(usage("cannot use console socket if runc will not detach or allocate tty"))
+        (None, true) if detached => {
+            Err(usage("cannot allocate tty if runc will detach without setting console socket"))
         }
+        (Some(_), false) => Err(usage("cannot use console socket if runc will not detach or allocate tty")),
         (path, _) => connect(path.as_deref()),
     }
 }
@@ -134,4 +134,3 @@ fn receive_master(socket: Option<OwnedFd>) -> Result<Option<OwnedFd>, Failure> {
     }
     Ok(master)
 }
-

@@ -136,7 +136,13 @@ pub(super) fn clone_and_join(ch: &mut Chapter<'_>, cgroup: Option<Slot>) {
         // else has no rights but those that this join gives. The mount namespace comes last: it changes what paths mean.
         let rootless = ch.facts.rootless();
         joins.sort_by_key(|(kind, _)| match kind {
-            Kind::User => if rootless { 0 } else { 3 },
+            Kind::User => {
+                if rootless {
+                    0
+                } else {
+                    3
+                }
+            }
             Kind::Mount => 2,
             _ => 1,
         });
@@ -238,4 +244,3 @@ pub fn proc_name(kind: Kind) -> &'static str {
         kind => kind.name(),
     }
 }
-

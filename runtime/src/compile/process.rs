@@ -43,7 +43,14 @@ pub(super) fn working_directory(ch: &mut Chapter<'_>) {
     if cwd != "/" {
         let field = Field::new("process.cwd");
         let path = cstring(&cwd, &field, ch.problems);
-        const UNMADE: &[i32] = &[1 /* EPERM */, 13 /* EACCES */, 17 /* EEXIST */, 20 /* ENOTDIR */, 30 /* EROFS */, 40 /* ELOOP */];
+        const UNMADE: &[i32] = &[
+            1,  /* EPERM */
+            13, /* EACCES */
+            17, /* EEXIST */
+            20, /* ENOTDIR */
+            30, /* EROFS */
+            40, /* ELOOP */
+        ];
         ch.lanes.init.push(Step::init(InitOp::Directory(path), field).skip(UNMADE));
     }
 }
@@ -87,7 +94,13 @@ fn labels(ch: &mut Chapter<'_>, process: &Process<'_>) {
     let apparmor = process.apparmor_profile.as_deref().filter(|p| !NONE.contains(p));
     let selinux = process.selinux_label.as_deref().filter(|l| !l.is_empty());
     let wanted = [
-        ("process.apparmorProfile", apparmor.map(|p| format!("exec {p}")), ch.facts.apparmor, "apparmor/exec", "AppArmor"),
+        (
+            "process.apparmorProfile",
+            apparmor.map(|p| format!("exec {p}")),
+            ch.facts.apparmor,
+            "apparmor/exec",
+            "AppArmor",
+        ),
         ("process.selinuxLabel", selinux.map(str::to_owned), ch.facts.selinux, "exec", "SELinux"),
     ];
     for (field, value, available, file, name) in wanted {
@@ -130,12 +143,8 @@ fn credentials(ch: &mut Chapter<'_>, process: &Process<'_>) {
     if sets == caps.sets && caps.ambient != 0 {
         push(ch, InitOp::Ambient(caps.ambient), "process.capabilities.ambient");
     }
-    let read_back = ReadBack {
-        uid: user.uid,
-        gid: user.gid,
-        caps: Some(sets),
-        no_new_privileges: process.no_new_privileges,
-    };
+    let read_back =
+        ReadBack { uid: user.uid, gid: user.gid, caps: Some(sets), no_new_privileges: process.no_new_privileges };
     push(ch, InitOp::ReadBack(read_back), "process");
 }
 
@@ -202,7 +211,10 @@ pub(super) fn limits(ch: &mut Chapter<'_>) {
         steps.push(Step::parent(ParentOp::Scheduler(scheduling(scheduler)), Field::new("process.scheduler")));
     }
     if let Some(io) = &process.io_priority {
-        let class = 1 + ["IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE"].iter().position(|c| *c == &*io.class).unwrap_or(0);
+        let class = 1 + ["IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE"]
+            .iter()
+            .position(|c| *c == &*io.class)
+            .unwrap_or(0);
         let value = i32::try_from((class << 13) | usize::try_from(io.priority).unwrap_or(0)).unwrap_or(0);
         steps.push(Step::parent(ParentOp::IoPriority(value), Field::new("process.ioPriority")));
     }

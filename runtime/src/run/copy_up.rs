@@ -42,7 +42,8 @@ fn tree(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: u32) -> Result<()> {
 }
 
 fn entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: u32) -> Result<()> {
-    let source = match fs::openat2(from, name, libc::O_PATH | libc::O_NOFOLLOW, 0, resolve::BENEATH | resolve::NO_XDEV) {
+    let source = match fs::openat2(from, name, libc::O_PATH | libc::O_NOFOLLOW, 0, resolve::BENEATH | resolve::NO_XDEV)
+    {
         // A mount of its own below: what it shows is not what the directory holds.
         Err(f) if f.errno == libc::EXDEV || f.errno == libc::ENOENT => return Ok(()),
         answer => answer?,

@@ -60,7 +60,9 @@ fn hint(op: &InitOp, fault: Fault) -> Option<&'static str> {
         (InitOp::Mount(_), Call::mount_setattr, libc::EPERM) => {
             "in a user namespace, flags that the host set on the source cannot be cleared"
         }
-        (InitOp::OpenRoot { .. }, Call::openat2, libc::ENOTDIR | libc::ELOOP) => "root.path must be a directory and no link",
+        (InitOp::OpenRoot { .. }, Call::openat2, libc::ENOTDIR | libc::ELOOP) => {
+            "root.path must be a directory and no link"
+        }
         (InitOp::EnterRoot(EnterRoot::Pivot), Call::pivot_root, libc::EINVAL) => {
             "an initramfs cannot be pivoted: --no-pivot helps there"
         }

@@ -52,12 +52,7 @@ pub fn run(hook: &HookOp, ready: &Ready<'_>, pid: i32, output: &mut [u8]) -> std
     answer.map_err(|failed| (failed, fs::written(sink.as_fd(), output)))
 }
 
-fn run_into(
-    hook: &HookOp,
-    ready: &Ready<'_>,
-    pid: i32,
-    sink: BorrowedFd<'_>,
-) -> std::result::Result<(), Failed> {
+fn run_into(hook: &HookOp, ready: &Ready<'_>, pid: i32, sink: BorrowedFd<'_>) -> std::result::Result<(), Failed> {
     let (stdin_read, stdin) = fs::pipe()?;
     let (told_read, told) = fs::pipe()?;
     let (child, pidfd) = match process::clone3(0, None)? {

@@ -70,6 +70,8 @@ struct Init<'p> {
     program: usize,
     in_cwd: bool,
     umask: Option<u32>,
+    /// The first descriptor that is not the container's.
+    first_closed: i32,
 }
 
 /// Walks the joiner's lane, if there is one, and init's. Called in the child; never returns.
@@ -93,6 +95,7 @@ pub fn walk(kit: Kit<'_>, slots: Vec<Option<OwnedFd>>, rx: OwnedFd, tx: OwnedFd,
         program: 0,
         in_cwd: false,
         umask,
+        first_closed: 3,
     };
     if joiner {
         init.lane(Lane::Joiner);
@@ -330,7 +333,10 @@ impl Init<'_> {
                 self.program = program::find(candidates)?;
                 Ok(())
             }
-            InitOp::CloseFds(first) => fs::close_from_at_exec(*first),
+            InitOp::CloseFds(first) => {
+                self.first_closed = i32::try_from(*first).unwrap_or(i32::MAX);
+                fs::close_from_at_exec(*first)
+            }
             _ => Err(Fault::new(Call::prctl, libc::ENOSYS)),
         }
     }
@@ -358,8 +364,9 @@ impl Init<'_> {
             }
         }
         let Some(gate) = self.kit.gate.take() else { return Ok(()) };
-        self.slots.fill_with(|| None);
-        self.tx = gate.answer;
+        fs::close_all_but(self.first_closed, [gate.go.as_fd(), gate.answer.as_fd()])?;
+        // What these owned is closed; nothing may close it again.
+        std::mem::forget(std::mem::replace(&mut self.tx, gate.answer));
         let mut byte = [0];
         while fs::read(gate.go.as_fd(), &mut byte)? == 0 {}
         Ok(())

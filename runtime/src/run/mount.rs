@@ -47,12 +47,7 @@ impl Reason {
 }
 
 /// Carries a mount out. A handle of it is put into `keep` where the plan asks for one.
-pub(super) fn mount(
-    tree: &Tree<'_>,
-    op: &MountOp,
-    slots: &mut [Option<OwnedFd>],
-    reason: &mut Reason,
-) -> Result<()> {
+pub(super) fn mount(tree: &Tree<'_>, op: &MountOp, slots: &mut [Option<OwnedFd>], reason: &mut Reason) -> Result<()> {
     let made = match &op.source {
         MountSource::Filesystem { legacy: Some((flags, data)), fstype, source, .. } => {
             let onto = path::directory(tree.root, &op.destination)?;

@@ -230,7 +230,9 @@ fn check_cgroup(group: &crate::compile::cgroup::Group, pid: i32) -> Result<(), F
         let (controllers, path) = rest.split_once(':')?;
         let ours = match group.version {
             Version::V2 => controllers.is_empty(),
-            Version::V1 => !controllers.is_empty() && group.controllers.iter().all(|c| controllers.split(',').any(|k| k == c)),
+            Version::V1 => {
+                !controllers.is_empty() && group.controllers.iter().all(|c| controllers.split(',').any(|k| k == c))
+            }
         };
         ours.then_some(path)
     });
@@ -244,8 +246,10 @@ fn check_cgroup(group: &crate::compile::cgroup::Group, pid: i32) -> Result<(), F
 
 /// Hands the notification descriptor to the agent (config-linux.md, The Container Process State).
 fn send_listener(path: &CStr, parts: &[String; 3], pid: i32, listener: &OwnedFd) -> Result<(), Failed> {
-    let agent = socket::connect(path).map_err(|f| {
-        Failed { text: format!("failed to connect with seccomp agent: {f}"), errno: Some(f.errno), whole: true }
+    let agent = socket::connect(path).map_err(|f| Failed {
+        text: format!("failed to connect with seccomp agent: {f}"),
+        errno: Some(f.errno),
+        whole: true,
     })?;
     let [head, middle, tail] = parts;
     let message = format!("{head}{pid}{middle}{pid}{tail}");

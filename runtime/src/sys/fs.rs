@@ -163,8 +163,7 @@ pub fn fchmodat(dir: BorrowedFd<'_>, name: &CStr, mode: u32) -> Result<()> {
 /// faccessat2(2) with the effective ids.
 pub fn accessible(path: &CStr, mode: i32) -> Result<()> {
     // SAFETY: `path` ends with NUL.
-    let answer =
-        unsafe { libc::syscall(libc::SYS_faccessat2, libc::AT_FDCWD, path.as_ptr(), mode, libc::AT_EACCESS) };
+    let answer = unsafe { libc::syscall(libc::SYS_faccessat2, libc::AT_FDCWD, path.as_ptr(), mode, libc::AT_EACCESS) };
     check(Call::faccessat2, answer).map(drop)
 }
 
@@ -253,6 +252,12 @@ pub fn lock(fd: BorrowedFd<'_>, wait: bool) -> Result<()> {
     }
 }
 
+/// flock(2), LOCK_UN: whoever shares the open file loses the lock, too.
+pub fn unlock(fd: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: flock takes integers.
+    check(Call::flock, unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_UN) }).map(drop)
+}
+
 /// dup3(2) onto a standard stream.
 pub fn dup_onto(fd: BorrowedFd<'_>, target: i32) -> Result<()> {
     // SAFETY: dup3 takes integers; the targets are the standard streams, which no OwnedFd owns.
@@ -270,6 +275,23 @@ pub fn close_from_at_exec(first: u32) -> Result<()> {
     // SAFETY: with CLOEXEC no descriptor is closed now, so no owner is betrayed.
     let answer = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) };
     check(Call::close_range, answer).map(drop)
+}
+
+/// close_range(2): closes every descriptor from `first` on but two, for good. Whoever owned them must never run again:
+/// this is for init behind its gate, which only ever executes or ends.
+pub fn close_all_but(first: i32, keep: [BorrowedFd<'_>; 2]) -> Result<()> {
+    let mut keep = keep.map(|fd| fd.as_raw_fd());
+    keep.sort_unstable();
+    let ranges = [(first, keep[0] - 1), (keep[0] + 1, keep[1] - 1), (keep[1] + 1, i32::MAX)];
+    for (from, to) in ranges {
+        let from = from.max(first);
+        if from <= to {
+            // SAFETY: by this function's contract nobody uses or closes these descriptors again.
+            let answer = unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) };
+            check(Call::close_range, answer)?;
+        }
+    }
+    Ok(())
 }
 
 /// chdir(2).

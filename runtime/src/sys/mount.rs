@@ -100,14 +100,7 @@ pub fn move_mount(mount: BorrowedFd<'_>, onto: BorrowedFd<'_>) -> Result<()> {
     let flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
     // SAFETY: both paths are empty strings.
     let answer = unsafe {
-        libc::syscall(
-            libc::SYS_move_mount,
-            mount.as_raw_fd(),
-            c"".as_ptr(),
-            onto.as_raw_fd(),
-            c"".as_ptr(),
-            flags,
-        )
+        libc::syscall(libc::SYS_move_mount, mount.as_raw_fd(), c"".as_ptr(), onto.as_raw_fd(), c"".as_ptr(), flags)
     };
     check(Call::move_mount, answer).map(drop)
 }
@@ -131,9 +124,7 @@ pub fn move_mount_onto_root(mount: BorrowedFd<'_>) -> Result<()> {
 /// mount(2), for what the newer calls cannot express. The target is the working directory where it is `.`.
 pub fn mount(source: &CStr, target: &CStr, fstype: &CStr, flags: u64, data: &CStr) -> Result<()> {
     // SAFETY: all strings end with NUL.
-    let answer = unsafe {
-        libc::mount(source.as_ptr(), target.as_ptr(), fstype.as_ptr(), flags, data.as_ptr().cast())
-    };
+    let answer = unsafe { libc::mount(source.as_ptr(), target.as_ptr(), fstype.as_ptr(), flags, data.as_ptr().cast()) };
     check(Call::mount, answer).map(drop)
 }
 

@@ -134,7 +134,11 @@ pub fn wait(pidfd: BorrowedFd<'_>, block: bool) -> Result<Option<Ended>> {
     let pid = unsafe { info.si_pid() };
     // SAFETY: as above.
     let status = unsafe { info.si_status() };
-    Ok((pid != 0).then_some(if info.si_code == libc::CLD_EXITED { Ended::Exited(status) } else { Ended::Killed(status) }))
+    Ok((pid != 0).then_some(if info.si_code == libc::CLD_EXITED {
+        Ended::Exited(status)
+    } else {
+        Ended::Killed(status)
+    }))
 }
 
 /// kill(2).
@@ -455,7 +459,6 @@ pub fn default_signal(signal: i32) -> Result<()> {
     // SAFETY: `action` is valid; the old one is not asked for.
     check(Call::sigaction, unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) }).map(drop)
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -97,8 +97,7 @@ impl<'a> Trees<'a> {
         }
     }
 
-    /// The profile's rules by number, and the largest number that the profile names. A call that only x86's
-    /// multiplexers have, or number 0 alone, makes no largest number: so it is in runc.
+    /// The profile's rules by number, and the largest number that the profile names; number 0 alone is none, as in runc.
     fn entries(&mut self, arch: Arch) -> (Vec<Entry>, Option<u32>) {
         let mut entries = Vec::with_capacity(self.rules.uses.len());
         let mut last = None;
@@ -107,7 +106,7 @@ impl<'a> Trees<'a> {
             let multiplexed = if arch == Arch::X86 { call.multiplexed() } else { None };
             if let Some(number) = call.number(arch) {
                 entries.extend(rules.clone().map(|rule| Entry { number, rule, call: Some(call) }));
-                if number != 0 && multiplexed.is_none() {
+                if number != 0 {
                     last = last.max(Some(number));
                 }
             }
