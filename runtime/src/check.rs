@@ -41,7 +41,13 @@ pub const ORDER: &[(&str, Is, &str, Is, &str)] = &[
         "root opened",
         is!(Act::Init(InitOp::OpenRoot { .. })),
         "something mounted",
-        is!(Act::Init(InitOp::Mount(_) | InitOp::Device(_) | InitOp::Symlink { .. } | InitOp::Directory(_))),
+        is!(Act::Init(
+            InitOp::Mount(_)
+                | InitOp::Attributes { .. }
+                | InitOp::Device(_)
+                | InitOp::Symlink { .. }
+                | InitOp::Directory(_)
+        )),
         "paths are resolved from the root's handle alone (R1)",
     ),
     (
@@ -81,7 +87,7 @@ pub const ORDER: &[(&str, Is, &str, Is, &str)] = &[
     ),
     (
         "bounding set dropped",
-        is!(Act::Init(InitOp::Bounding(_))),
+        is!(Act::Init(InitOp::Bounding { .. })),
         "user changed",
         is!(Act::Init(InitOp::Uid(_))),
         "CAP_SETPCAP goes with the user",

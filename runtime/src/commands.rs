@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use crate::cli::{self, Command, Global, Invocation};
 use crate::container;
@@ -34,8 +33,8 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-/// What a command ends with.
-pub type Outcome = Result<ExitCode, Failure>;
+/// What a command ends with: its exit code.
+pub type Outcome = Result<u8, Failure>;
 
 /// What every command knows.
 pub struct Context {
@@ -63,7 +62,7 @@ impl Context {
     pub fn print(&self, text: &str) -> Outcome {
         match std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
             Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.into()),
-            _ => Ok(ExitCode::SUCCESS),
+            _ => Ok(0),
         }
     }
 }
@@ -79,19 +78,19 @@ fn default_root() -> PathBuf {
 }
 
 /// Reads a command line, `argv[0]` included, and does what it says. An error is printed once.
-pub fn main(argv: &[OsString]) -> ExitCode {
+pub fn main(argv: &[OsString]) -> u8 {
     let Invocation { global, command, name } = match cli::parse(argv) {
         Ok(invocation) => invocation,
         Err(rejected) => {
             Logger::open(&rejected.global).unwrap_or_else(|_| Logger::stderr()).error(&rejected.error.message);
-            return ExitCode::from(rejected.error.exit_code);
+            return rejected.error.exit_code;
         }
     };
     let log = match Logger::open(&global) {
         Ok(log) => log,
         Err(message) => {
             Logger::stderr().error(&message);
-            return ExitCode::FAILURE;
+            return 1;
         }
     };
     let cx = Context { global, name, log };
@@ -99,7 +98,7 @@ pub fn main(argv: &[OsString]) -> ExitCode {
         Ok(code) => code,
         Err(failure) => {
             cx.log.error(&failure.message);
-            ExitCode::from(failure.code)
+            failure.code
         }
     }
 }
@@ -127,5 +126,5 @@ fn run(cx: &Context, command: Command) -> Outcome {
 }
 
 fn done(result: container::Result<()>) -> Outcome {
-    Ok(result.map(|()| ExitCode::SUCCESS)?)
+    Ok(result.map(|()| 0)?)
 }

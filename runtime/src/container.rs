@@ -131,7 +131,7 @@ pub struct Created {
 /// # Errors
 /// Every problem of the configuration.
 pub fn compile(spec: &Spec<'_>, request: &Request) -> Result<Compiled> {
-    let compiled = compile::compile(spec, &host::facts()?, request)?;
+    let compiled = compile::compile(spec, &host::facts(spec)?, request)?;
     check::check(&compiled.plan).map_err(|broken| {
         Error::new(format!("the plan is not sound, which is a defect of this program: {}", broken.join("; ")))
     })?;
@@ -155,7 +155,7 @@ pub fn create(bundle: &Bundle, ask: Create) -> Result<Created> {
         Err(error) => {
             let left = undo::replay(&dir.journal().undo);
             if left.is_empty() {
-                dir.remove()?;
+                dir.remove(true)?;
                 return Err(error);
             }
             // What could not be undone stays on record: `delete --force` tries again.
@@ -412,21 +412,28 @@ pub fn delete(root: &Path, id: &str, force: bool, warn: &mut dyn FnMut(String)) 
 
 /// Ends what is left of a container's processes, replays the undo list, removes the state.
 fn destroy(dir: &Dir, record: Option<&Record>) -> Result<()> {
-    let journal = dir.journal();
     // Whichever of the two can be read: they say the same.
-    let undos = if journal.undo.is_empty() { record.map_or(&[][..], |r| &r.undo) } else { &journal.undo };
+    let journal;
+    let undos = match record {
+        Some(record) => &record.undo,
+        None => {
+            journal = dir.journal();
+            &journal.undo
+        }
+    };
     if let Some(record) = record {
         kill_init(record)?;
     }
-    let ours: Vec<_> = undo::groups(undos);
+    // With the init of a pid namespace all in it are gone.
     if !record.is_some_and(|r| r.own_pid_namespace) {
-        cgroup::kill_all(&ours)?;
+        cgroup::kill_all(&undo::groups(undos))?;
     }
     let left = undo::replay(undos);
     if !left.is_empty() {
         return Err(Error::new(format!("{}: cannot remove: {}", dir.id, left.join(", "))));
     }
-    Ok(dir.remove()?)
+    let gated = record.is_none_or(|r| r.request.gated);
+    Ok(dir.remove(gated)?)
 }
 
 /// Removes a container whose process has ended in the foreground.

@@ -63,7 +63,10 @@ fn parent(op: &ParentOp) -> String {
         ParentOp::Scheduler(s) => format!("set scheduler policy {} nice {} priority {}", s.policy, s.nice, s.priority),
         ParentOp::IoPriority(value) => format!("set I/O priority class {} level {}", value >> 13, value & 0x1fff),
         ParentOp::Hook(hook) => format!("run {} hook {}", hook.kind, text(&hook.path)),
-        ParentOp::CheckCgroup(group) => format!("check that init is in {}", group.dir()),
+        ParentOp::CheckCgroups(groups) => match groups.as_slice() {
+            [one] => format!("check that init is in {}", one.dir()),
+            many => format!("check that init is in its {} cgroups", many.len()),
+        },
         ParentOp::SendListener { path, .. } => format!("send the notification descriptor to {}", text(path)),
     }
 }
@@ -127,6 +130,11 @@ pub fn init(op: &InitOp) -> String {
         }
         InitOp::OpenRoot { path, .. } => format!("clone root {} over itself", text(path)),
         InitOp::Mount(op) => mount(op),
+        InitOp::Attributes { path, set } => {
+            let mut words = Vec::new();
+            attributes(&Attr { set: *set, ..Attr::default() }, &mut words);
+            format!("make {} {} with all below", text(path), words.join(","))
+        }
         InitOp::Remount { path, flags, data } => remount(path, *flags, data),
         InitOp::Device(op) => device(op),
         InitOp::Symlink { target, path, only_if, .. } => {
@@ -160,7 +168,7 @@ fn process(op: &InitOp) -> String {
         InitOp::Personality(domain) => format!("set personality {domain:#x}"),
         InitOp::Umask(mask) => format!("set umask {mask:04o}"),
         InitOp::NoNewPrivileges => "set no_new_privs".to_owned(),
-        InitOp::Bounding(set) => format!("keep in bounding set {}", capabilities(*set)),
+        InitOp::Bounding { keep, .. } => format!("keep in bounding set {}", capabilities(*keep)),
         InitOp::Groups(groups) if groups.is_empty() => "set no supplementary groups".to_owned(),
         InitOp::Groups(groups) => {
             format!("set groups {}", groups.iter().map(u32::to_string).collect::<Vec<_>>().join(" "))

@@ -1,8 +1,12 @@
 //! Finds the facts of this host, by fixed probes: nothing whose cost grows with what else runs here.
 
+use std::ffi::CStr;
+
+use crate::abi::CAPABILITIES;
 use crate::facts::Facts;
 use crate::run::cgroup;
-use crate::sys::process;
+use crate::spec::{Spec, Str};
+use crate::sys::{fs, process};
 
 /// What could not be found out.
 #[derive(Debug)]
@@ -16,55 +20,68 @@ impl std::fmt::Display for HostError {
 
 impl std::error::Error for HostError {}
 
-/// Probes the host.
+/// Probes the host, as far as a configuration depends on it.
 ///
 /// # Errors
 /// /proc cannot be read, or the cgroup filesystem is mounted in a way that is none of the known ones.
-pub fn facts() -> Result<Facts, HostError> {
-    let status = read("/proc/thread-self/status")?;
-    let hex = |name| field(&status, name).and_then(|v| u64::from_str_radix(v, 16).ok()).unwrap_or(0);
-    let (permitted, bounding) = (hex("CapPrm:"), hex("CapBnd:"));
+pub fn facts(spec: &Spec<'_>) -> Result<Facts, HostError> {
+    let process = spec.process.as_ref();
+    let set = |text: Option<&Option<Str<'_>>>| text.is_some_and(|t| t.as_deref().is_some_and(|t| !t.is_empty()));
+    let (permitted, bounding) = held()?;
     let (uid, gid) = process::effective_ids();
     Ok(Facts {
         uid,
         gid,
-        in_user_namespace: uid_map_is_partial()?,
+        in_user_namespace: in_user_namespace(),
         permitted,
         bounding,
-        last_cap: last_cap(permitted | bounding),
+        last_cap: last_cap(),
         cgroups: cgroup::probe().map_err(|e| HostError(e.to_string()))?,
-        apparmor: is_yes("/sys/module/apparmor/parameters/enabled"),
-        selinux: std::path::Path::new("/sys/fs/selinux/enforce").exists(),
-        seccomp_flags: seccomp_flags(),
+        apparmor: set(process.map(|p| &p.apparmor_profile)) && is_yes(c"/sys/module/apparmor/parameters/enabled"),
+        selinux: set(process.map(|p| &p.selinux_label)) && fs::inode(c"/sys/fs/selinux/enforce").is_ok(),
+        seccomp_flags: spec.linux.as_ref().and_then(|l| l.seccomp.as_ref()).map_or(0, |_| seccomp_flags()),
     })
 }
 
-fn read(path: &str) -> Result<String, HostError> {
-    std::fs::read_to_string(path).map_err(|e| HostError(format!("cannot read {path}: {e}")))
+/// The permitted and the bounding set.
+fn held() -> Result<(u64, u64), HostError> {
+    let mut buf = [0; 8192];
+    let path = c"/proc/thread-self/status";
+    let n = fs::read_small(path, &mut buf)
+        .map_err(|f| HostError(format!("cannot read {}: {f}", path.to_string_lossy())))?;
+    let status = String::from_utf8_lossy(&buf[..n]);
+    let set = |name| {
+        let text = status.lines().find_map(|line| line.strip_prefix(name));
+        text.and_then(|t| u64::from_str_radix(t.trim(), 16).ok()).unwrap_or(0)
+    };
+    Ok((set("CapPrm:"), set("CapBnd:")))
 }
 
-fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
-    status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
+/// The host's own user namespace has a fixed inode number (PROC_USER_INIT_INO, linux/proc_ns.h).
+fn in_user_namespace() -> bool {
+    fs::inode(c"/proc/self/ns/user").is_ok_and(|inode| inode != 0xEFFF_FFFD)
 }
 
-/// The host's own user namespace maps every id to itself; any other map means that this is another namespace.
-fn uid_map_is_partial() -> Result<bool, HostError> {
-    let map = read("/proc/self/uid_map")?;
-    Ok(map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"])
+/// The highest capability that the kernel knows: those of the table are asked for from above, mostly once.
+fn last_cap() -> u8 {
+    const PR_CAPBSET_READ: i32 = 23;
+    let top = CAPABILITIES.len() - 1;
+    let known = (0..=top).rev().find(|c| process::prctl(PR_CAPBSET_READ, *c as u64).is_ok());
+    u8::try_from(known.unwrap_or(0)).unwrap_or(0)
 }
 
-/// The highest capability that anyone here could have; the kernel says it where the runtime has fewer.
-fn last_cap(held: u64) -> u8 {
-    let said = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").ok();
-    let said = said.and_then(|text| text.trim().parse::<u8>().ok());
-    said.unwrap_or_else(|| u8::try_from(63 - held.leading_zeros().min(63)).unwrap_or(0))
+fn is_yes(path: &CStr) -> bool {
+    let mut buf = [0; 8];
+    fs::read_small(path, &mut buf).is_ok_and(|n| n > 0 && buf[0] == b'Y')
 }
 
-fn is_yes(path: &str) -> bool {
-    std::fs::read(path).is_ok_and(|text| text.first() == Some(&b'Y'))
-}
-
-/// Which flags of seccomp(2) this kernel knows.
+/// Which flags of seccomp(2) this kernel knows. Two of them go only with another.
 fn seccomp_flags() -> u32 {
-    (0..6).map(|bit| 1 << bit).filter(|flag| process::seccomp_knows(*flag)).fold(0, |all, flag| all | flag)
+    const NEW_LISTENER: u32 = 8;
+    const WAIT_KILLABLE_RECV: u32 = 32;
+    let knows = |flag| match flag {
+        WAIT_KILLABLE_RECV => process::seccomp_knows(flag | NEW_LISTENER),
+        flag => process::seccomp_knows(flag),
+    };
+    (0..6).map(|bit| 1 << bit).filter(|flag| knows(*flag)).fold(0, |all, flag| all | flag)
 }

@@ -139,8 +139,8 @@ pub enum ParentOp {
     IoPriority(i32),
     /// Runs a hook in the runtime's namespaces.
     Hook(HookOp),
-    /// Reads back that init is in the cgroup that was planned.
-    CheckCgroup(Group),
+    /// Reads back that init is in the cgroups that were planned.
+    CheckCgroups(Vec<Group>),
     /// Fetches the seccomp notification descriptor from init and hands it to the agent.
     SendListener {
         /// Socket of the agent.
@@ -200,7 +200,14 @@ pub enum InitOp {
     },
     /// Mounts something.
     Mount(Box<MountOp>),
-    /// Changes the attributes of a mount that exists (`remount`).
+    /// Changes the attributes of what is mounted at a path, and of all below.
+    Attributes {
+        /// Path inside the container.
+        path: CString,
+        /// Attributes set.
+        set: u64,
+    },
+    /// mount(2) with MS_REMOUNT (`remount`).
     Remount {
         /// Path inside the container.
         path: CString,
@@ -270,8 +277,13 @@ pub enum InitOp {
     Umask(u32),
     /// prctl(2), PR_SET_NO_NEW_PRIVS.
     NoNewPrivileges,
-    /// Drops from the bounding set all that is not in this set.
-    Bounding(u64),
+    /// Drops capabilities from the bounding set.
+    Bounding {
+        /// Those that stay.
+        keep: u64,
+        /// Those that are dropped: the ones that can be there at all.
+        drop: u64,
+    },
     /// setgroups(2).
     Groups(Vec<u32>),
     /// setresgid(2).
@@ -384,6 +396,8 @@ pub enum MountSource {
         nofollow: bool,
         /// A source that is a symbolic link becomes the same link in the container (`copy-symlink`).
         copy_symlink: bool,
+        /// The source is known to be a directory, and the destination known to be missing.
+        fresh: bool,
     },
     /// A bind mount of a tree that the parent opened.
     Tree(Slot),

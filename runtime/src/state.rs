@@ -10,7 +10,7 @@
 //! The directory's own lock (flock(2)) keeps commands that change a container from meeting.
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -26,6 +26,9 @@ use crate::sys::fs;
 
 /// The largest file that is read back (rule R11).
 const MAX_FILE: u64 = 16 << 20;
+
+/// What the directory holds.
+const FILES: [&CStr; 5] = [c"journal.json", c"state.json", c"config.json", c"go", c"answer"];
 
 /// An error of the state directory.
 #[derive(Debug)]
@@ -173,7 +176,9 @@ pub fn ids(root: &Path) -> std::io::Result<Vec<String>> {
 
 /// The id of this boot.
 pub fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+    let mut buf = [0; 64];
+    let n = fs::read_small(c"/proc/sys/kernel/random/boot_id", &mut buf).unwrap_or(0);
+    String::from_utf8_lossy(&buf[..n]).trim().to_owned()
 }
 
 impl Dir {
@@ -187,7 +192,7 @@ impl Dir {
     /// What flock(2) says, or that the container went meanwhile.
     pub fn lock(&self) -> Result<()> {
         fs::lock(self.fd.as_fd(), true).map_err(|f| self.error("lock", &f))?;
-        if self.path.exists() {
+        if fs::fstat(self.fd.as_fd()).is_ok_and(|s| s.links > 0) {
             return Ok(());
         }
         Err(StateError { message: format!("{}: container does not exist", self.id), missing: true })
@@ -305,11 +310,18 @@ impl Dir {
         Ok(Some((go, answer)))
     }
 
-    /// Removes the directory.
+    /// Removes the directory, with its gate if it had one.
     ///
     /// # Errors
     /// What the system says; a directory that is gone is fine.
-    pub fn remove(&self) -> Result<()> {
+    pub fn remove(&self, gated: bool) -> Result<()> {
+        let files = if gated { &FILES[..] } else { &FILES[..3] };
+        for name in files {
+            let _ = fs::unlinkat(self.fd.as_fd(), name, 0);
+        }
+        if std::fs::remove_dir(&self.path).is_ok() {
+            return Ok(());
+        }
         match std::fs::remove_dir_all(&self.path) {
             Err(e) if e.kind() != ErrorKind::NotFound => Err(self.error("remove", &e)),
             _ => Ok(()),

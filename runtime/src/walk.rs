@@ -10,7 +10,7 @@ use crate::op::{InitOp, ParentOp};
 use crate::plan::{Act, Lane, OnErr, Plan};
 use crate::run::init::{Gate, Kit};
 use crate::run::wire::{self, Message, Word};
-use crate::run::{hook, init, parent};
+use crate::run::{cgroup, hook, init, parent};
 use crate::sys::process::{self, Cloned, Ended, Pointers};
 use crate::sys::{Call, Fault, errno_text, fs};
 
@@ -78,6 +78,7 @@ struct Walker<'p> {
     heard: Option<usize>,
     /// What the last awaited step yielded.
     yielded: i32,
+    writer: cgroup::Writer,
 }
 
 struct Child {
@@ -95,7 +96,8 @@ struct Child {
 pub fn walk(plan: &Plan, means: Means) -> Result<Ready, WalkError> {
     let slots = std::iter::repeat_with(|| None).take(plan.slots.len()).collect();
     let edges = Edges::of(plan);
-    let mut walker = Walker { plan, edges, means, slots, child: None, heard: None, yielded: 0 };
+    let mut walker =
+        Walker { plan, edges, means, slots, child: None, heard: None, yielded: 0, writer: cgroup::Writer::default() };
     let walked = walker.parent_lane().and_then(|()| walker.until_ready());
     match walked {
         Ok(ready_step) => {
@@ -229,7 +231,8 @@ impl<'p> Walker<'p> {
             ParentOp::MeetInit => self.meet_init(),
             op => {
                 let child = self.child.as_ref().map(|c| (c.pid, c.pidfd.as_fd()));
-                parent::act(op, child, &mut self.slots, self.yielded).map_err(|failed| failed.of_step(n, self.plan))
+                parent::act(op, child, &mut self.slots, &mut self.writer, self.yielded)
+                    .map_err(|failed| failed.of_step(n, self.plan))
             }
         }
     }

@@ -4,7 +4,6 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::process::ExitCode;
 
 use super::{Context, Failure, Outcome};
 use crate::cli;
@@ -23,7 +22,7 @@ pub(super) fn create(cx: &Context, ask: cli::Create) -> Outcome {
     let created = make(cx, &bundle, &ask, console, true)?;
     let started = created.release()?;
     send_pidfd(pidfd_socket, started.pidfd())?;
-    Ok(ExitCode::SUCCESS)
+    Ok(0)
 }
 
 /// `run`.
@@ -46,13 +45,15 @@ pub(super) fn run(cx: &Context, ask: cli::Run) -> Outcome {
     let started = created.release()?;
     started.until_running()?;
     send_pidfd(pidfd_socket, started.pidfd())?;
-    let Some(monitor) = monitor else { return Ok(ExitCode::SUCCESS) };
+    let Some(monitor) = monitor else { return Ok(0) };
     let master = receive_master(ours)?;
     let ended = monitor.wait(started.pidfd().as_fd(), master).map_err(container::Error::from)?;
     if !ask.keep {
         container::clean_up(&started, &mut |text| cx.log.warn(&text))?;
     }
-    Ok(ExitCode::from(u8::try_from(ended.status() & 0xff).unwrap_or(255)))
+    // The kernel closes and frees faster than we do.
+    std::mem::forget(started);
+    Ok(u8::try_from(ended.status() & 0xff).unwrap_or(255))
 }
 
 fn load(ask: &cli::Create) -> Result<Bundle, Failure> {

@@ -2,7 +2,6 @@
 
 use std::io::Write as _;
 use std::path::Path;
-use std::process::ExitCode;
 
 use super::Outcome;
 use crate::cli::SpecFile;
@@ -18,7 +17,7 @@ pub(super) fn spec(ask: &SpecFile) -> Outcome {
     let file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path);
     let written = file.and_then(|mut f| f.write_all(default_config(ids, unified).as_bytes()));
     match written {
-        Ok(()) => Ok(ExitCode::SUCCESS),
+        Ok(()) => Ok(0),
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
             Err(container::Error::new(format!("File {} exists. Remove it first", path.display())).into())
         }

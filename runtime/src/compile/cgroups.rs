@@ -102,11 +102,12 @@ pub(super) fn enter(ch: &mut Chapter<'_>, placed: &Placed) {
 
 /// Reads back that init is where it was planned to be (CVE-2025-47291).
 pub(super) fn verify(ch: &mut Chapter<'_>, placed: &Placed) {
-    for group in &placed.groups {
-        let step = Step::parent(ParentOp::CheckCgroup(group.clone()), Field::new("linux.cgroupsPath"));
-        let ready = ch.lanes.parent.iter().any(|s| s.waits == Some(Mark::Ready));
-        ch.lanes.parent.push(if ready { step } else { step.after(Mark::Ready) });
+    if placed.groups.is_empty() {
+        return;
     }
+    let step = Step::parent(ParentOp::CheckCgroups(placed.groups.clone()), Field::new("linux.cgroupsPath"));
+    let ready = ch.lanes.parent.iter().any(|s| s.waits == Some(Mark::Ready));
+    ch.lanes.parent.push(if ready { step } else { step.after(Mark::Ready) });
 }
 
 /// A mount of type cgroup shows the container its own cgroups.
@@ -115,7 +116,7 @@ pub(super) fn mount(ch: &mut Chapter<'_>, placed: &Placed, i: usize, at: &str, o
     let v1 = placed.groups.iter().any(|g| g.version == Version::V1);
     if kind == "cgroup2" || !v1 {
         match placed.groups.iter().find(|g| g.version == Version::V2) {
-            Some(group) => hierarchy(ch, group, at, options, &field),
+            Some(group) => hierarchy(ch, group, at, options, false, &field),
             None => ch.problems.error(Field::at("mounts[].type", &[i]), "this host has no cgroup v2"),
         }
         return;
@@ -128,30 +129,33 @@ pub(super) fn mount(ch: &mut Chapter<'_>, placed: &Placed, i: usize, at: &str, o
     let source = new_filesystem(ch, "tmpfs", "tmpfs", &shell, &field);
     let op = mount_op(ch, at, source, &shell, &field);
     ch.lanes.init.push(Step::init(InitOp::Mount(Box::new(op)), field.clone()));
+    // Attributes come once, for the whole: nobody but init sees the mounts before.
+    let bare = Options { attr: crate::op::Attr::default(), sb: Vec::new(), ..options.clone() };
     for group in &placed.groups {
         let name = group.mount.rsplit('/').next().unwrap_or_default().to_owned();
-        hierarchy(ch, group, &format!("{at}/{name}"), options, &field);
+        hierarchy(ch, group, &format!("{at}/{name}"), &bare, true, &field);
         for controller in group.controllers.iter().filter(|c| **c != name && name.contains(',')) {
             let [target, path] = [name.clone(), format!("{at}/{controller}")].map(|s| cstring(&s, &field, ch.problems));
             let op = InitOp::Symlink { target, path, only_if: None, replace: false };
             ch.lanes.init.push(Step::init(op, field.clone()));
         }
     }
-    if options.attr.set & attr::RDONLY != 0 {
-        const REMOUNT_BIND_RO: u64 = 32 | 4096 | 1 | 2 | 4 | 8;
+    if options.attr.set != 0 {
         let path = cstring(at, &field, ch.problems);
-        let op = InitOp::Remount { path, flags: REMOUNT_BIND_RO, data: c"".to_owned() };
-        ch.lanes.init.push(Step::init(op, field));
+        // Access times of what the host has mounted are the host's to choose.
+        let set = options.attr.set & !attr::ATIME;
+        ch.lanes.init.push(Step::init(InitOp::Attributes { path, set }, field));
     }
 }
 
 /// One hierarchy: itself, where a cgroup namespace makes the container's cgroup its root; else the cgroup alone, bound.
-fn hierarchy(ch: &mut Chapter<'_>, group: &Group, at: &str, options: &Options<'_>, field: &Field) {
+fn hierarchy(ch: &mut Chapter<'_>, group: &Group, at: &str, options: &Options<'_>, fresh: bool, field: &Field) {
     let bind = MountSource::Bind {
         source: cstring(&group.dir(), field, ch.problems),
         recursive: true,
         nofollow: false,
         copy_symlink: false,
+        fresh,
     };
     let bound = mount_op(ch, at, bind, options, field);
     if !ch.namespaces.has(Kind::Cgroup) {

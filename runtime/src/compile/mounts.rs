@@ -100,8 +100,13 @@ fn filesystem(ch: &mut Chapter<'_>, mount: &Mount<'_>, i: usize, destination: &s
     }
     // sysfs belongs to a network namespace: who shares the host's sees it bound, as the kernel refuses a new one.
     let fallback = (kind == "sysfs" && ch.namespaces.user && !ch.namespaces.is_new(Kind::Network)).then(|| {
-        let source =
-            MountSource::Bind { source: c"/sys".to_owned(), recursive: true, nofollow: false, copy_symlink: false };
+        let source = MountSource::Bind {
+            source: c"/sys".to_owned(),
+            recursive: true,
+            nofollow: false,
+            copy_symlink: false,
+            fresh: false,
+        };
         let mut bound = options.clone();
         (bound.attr.rec_set, bound.attr.rec_clear) = (bound.attr.set, 0);
         mount_op(ch, destination, source, &bound, &field)
@@ -213,7 +218,13 @@ fn bind_mount(
         }
         MountSource::Tree(slot)
     } else {
-        MountSource::Bind { source, recursive, nofollow: options.src_nofollow, copy_symlink: options.copy_symlink }
+        MountSource::Bind {
+            source,
+            recursive,
+            nofollow: options.src_nofollow,
+            copy_symlink: options.copy_symlink,
+            fresh: false,
+        }
     };
     let op = mount_op(ch, destination, what, options, &field);
     let step = Step::init(InitOp::Mount(Box::new(op)), field);

@@ -122,7 +122,10 @@ fn credentials(ch: &mut Chapter<'_>, process: &Process<'_>) {
     let caps = capabilities(ch, process);
     let sets = staged(ch, process, caps.sets);
     let push = |ch: &mut Chapter<'_>, op, field| ch.lanes.init.push(Step::init(op, Field::new(field)));
-    push(ch, InitOp::Bounding(caps.bounding), "process.capabilities.bounding");
+    // In a user namespace of its own init begins with all of them.
+    let there = if ch.namespaces.user { (2 << ch.facts.last_cap) - 1 } else { ch.facts.bounding };
+    let bounding = InitOp::Bounding { keep: caps.bounding, drop: there & !caps.bounding };
+    push(ch, bounding, "process.capabilities.bounding");
     // Tried with root's rights first, then with the user's: either may be the one who can enter it.
     let cwd = cstring(&process.cwd, &Field::new("process.cwd"), ch.problems);
     const DENIED: &[i32] = &[1 /* EPERM */, 13 /* EACCES */];

@@ -1,5 +1,6 @@
 //! What a container is doing, by the kernel's own word: nothing that a command could forget to write down.
 
+use std::ffi::CString;
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -82,7 +83,9 @@ pub fn start_time(pid: i32) -> Option<u64> {
 }
 
 fn stat(pid: i32) -> Option<(u8, u64)> {
-    let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let mut buf = [0; 1024];
+    let n = fs::read_small(&CString::new(format!("/proc/{pid}/stat")).ok()?, &mut buf).ok()?;
+    let text = &buf[..n];
     // The name of the program is in parentheses and may hold any character.
     let after = &text[text.iter().rposition(|b| *b == b')')? + 1..];
     let fields = std::str::from_utf8(after).ok()?;

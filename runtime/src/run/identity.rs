@@ -6,7 +6,6 @@ use crate::sys::fs;
 use crate::sys::process;
 use crate::sys::{Call, Fault, Result};
 
-const PR_CAPBSET_READ: i32 = 23;
 const PR_CAPBSET_DROP: i32 = 24;
 
 /// Root of the user namespace. Groups of the host's may be left only where the map allows setgroups(2).
@@ -24,22 +23,9 @@ pub(super) fn undumpable() -> Result<()> {
     process::prctl(libc::PR_SET_DUMPABLE, 0).map(drop)
 }
 
-/// Drops every capability that is not in `keep` from the bounding set.
-pub(super) fn drop_bounding(keep: u64) -> Result<()> {
-    for capability in 0..64 {
-        if keep & (1 << capability) != 0 {
-            continue;
-        }
-        match process::prctl(PR_CAPBSET_READ, capability) {
-            // The kernel knows no more.
-            Err(_) => return Ok(()),
-            Ok(0) => {}
-            Ok(_) => {
-                process::prctl(PR_CAPBSET_DROP, capability)?;
-            }
-        }
-    }
-    Ok(())
+/// Drops each capability of a set from the bounding set.
+pub(super) fn drop_bounding(set: u64) -> Result<()> {
+    (0..64).filter(|c| set & (1 << c) != 0).try_for_each(|c| process::prctl(PR_CAPBSET_DROP, c).map(drop))
 }
 
 /// Changes the user and keeps the permitted set, from which the config's sets are then made. The standard streams become

@@ -6,11 +6,13 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::handle::Handle;
 use super::mount::{self, Reason, Tree};
+use super::path::LastParent;
 use super::wire::{self, Message, Word};
 use super::{hook, identity, program, terminal};
 use crate::abi::propagation;
-use crate::op::{EnterRoot, InitOp, JoinerOp, Tasks};
+use crate::op::{EnterRoot, InitOp, JoinerOp, MountSource, Tasks};
 use crate::plan::{Act, Lane, OnErr, Plan};
 use crate::sys::fs::{self, resolve};
 use crate::sys::process::{self, Cloned, Pointers};
@@ -64,6 +66,7 @@ struct Init<'p> {
     root: Option<OwnedFd>,
     null: Option<OwnedFd>,
     empty: Option<OwnedFd>,
+    parent: LastParent,
     reason: Reason,
     hook_output: [u8; wire::TEXT],
     home: [u8; program::HOME_MAX],
@@ -80,6 +83,7 @@ pub fn walk(kit: Kit<'_>, slots: Vec<Option<OwnedFd>>, rx: OwnedFd, tx: OwnedFd,
     // The runtime ignores SIGPIPE; what it runs must not.
     let _ = process::default_signal(libc::SIGPIPE);
     let _ = crate::sys::signal::unblock_all();
+    super::handle::decide(kit.plan.steps.len());
     let mut init = Init {
         kit,
         slots,
@@ -89,6 +93,7 @@ pub fn walk(kit: Kit<'_>, slots: Vec<Option<OwnedFd>>, rx: OwnedFd, tx: OwnedFd,
         root: None,
         null: None,
         empty: None,
+        parent: LastParent::new(),
         reason: Reason::new(),
         hook_output: [0; wire::TEXT],
         home: [0; program::HOME_MAX],
@@ -218,7 +223,7 @@ impl Init<'_> {
             }
             InitOp::WriteProc { proc, path, value } => {
                 let how = resolve::BENEATH | resolve::NO_XDEV | resolve::NO_MAGICLINKS;
-                let file = fs::openat2(self.slot(*proc)?, path, libc::O_WRONLY, 0, how)?;
+                let file = Handle::from(fs::openat2(self.slot(*proc)?, path, libc::O_WRONLY, 0, how)?);
                 fs::write(file.as_fd(), value.to_bytes()).map(drop)
             }
             InitOp::SetName { host: true, name } => process::sethostname(name),
@@ -234,6 +239,7 @@ impl Init<'_> {
             }
             InitOp::Exec { .. } => self.exec(n),
             InitOp::Mount(_)
+            | InitOp::Attributes { .. }
             | InitOp::Remount { .. }
             | InitOp::Device(_)
             | InitOp::Symlink { .. }
@@ -249,7 +255,7 @@ impl Init<'_> {
         match tasks {
             Tasks::Slot(slot) => fs::write(self.slot(*slot)?, b"0").map(drop),
             Tasks::Path(path) => {
-                let file = fs::open(path, libc::O_WRONLY)?;
+                let file = Handle::from(fs::open(path, libc::O_WRONLY)?);
                 fs::write(file.as_fd(), b"0").map(drop)
             }
         }
@@ -269,13 +275,15 @@ impl Init<'_> {
     /// What is done to the container's tree, through the handle of its root.
     fn in_tree(&mut self, op: &InitOp) -> Result<()> {
         let root = self.root.as_ref().ok_or(Fault::new(Call::openat2, libc::EBADF))?;
-        let mut tree = Tree { root: root.as_fd(), null: self.null.take(), empty: self.empty.take() };
+        let (null, empty) = (self.null.take(), self.empty.take());
+        let mut tree = Tree { root: root.as_fd(), null, empty, parent: &mut self.parent };
         let done = match op {
-            InitOp::Mount(op) => mount::mount(&tree, op, &mut self.slots, &mut self.reason),
+            InitOp::Mount(op) => mount::mount(&mut tree, op, &mut self.slots, &mut self.reason),
+            InitOp::Attributes { path, set } => mount::attributes_at(&tree, path, *set),
             InitOp::Remount { path, flags, data } => mount::remount(&tree, path, *flags, data),
-            InitOp::Device(op) => mount::device(&tree, op),
+            InitOp::Device(op) => mount::device(&mut tree, op),
             InitOp::Symlink { target, path, only_if, replace } => {
-                mount::symlink(&tree, target, path, only_if.as_deref(), *replace)
+                mount::symlink(&mut tree, target, path, only_if.as_deref(), *replace)
             }
             InitOp::Directory(path) => super::path::directory(tree.root, path).map(drop),
             InitOp::Cover { path, mask } => mount::cover(&mut tree, path, *mask),
@@ -284,6 +292,9 @@ impl Init<'_> {
             }
             _ => sys_mount::setattr(tree.root, c"", false, (crate::abi::attr::RDONLY, 0), 0, None),
         };
+        if matches!(op, InitOp::Mount(op) if !matches!(op.source, MountSource::Bind { fresh: true, .. })) {
+            tree.parent.forget();
+        }
         (self.null, self.empty) = (tree.null, tree.empty);
         done
     }
@@ -317,7 +328,7 @@ impl Init<'_> {
                 Ok(())
             }
             InitOp::NoNewPrivileges => process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map(drop),
-            InitOp::Bounding(keep) => identity::drop_bounding(*keep),
+            InitOp::Bounding { drop, .. } => identity::drop_bounding(*drop),
             InitOp::Groups(groups) => process::setgroups(groups),
             InitOp::Gid(gid) => process::setgid(*gid),
             InitOp::Uid(uid) => identity::set_uid(*uid),

@@ -3,6 +3,7 @@
 pub mod cgroup;
 mod copy_up;
 pub mod failure;
+mod handle;
 pub mod hook;
 mod identity;
 pub mod init;

@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::handle::Handle;
 use super::{copy_up, path};
 use crate::abi::{file, makedev};
 use crate::op::{Attr, DeviceOp, MountOp, MountSource, Slot};
@@ -19,6 +20,8 @@ pub(super) struct Tree<'s> {
     pub null: Option<OwnedFd>,
     /// An empty read-only tmpfs, for masks: made once.
     pub empty: Option<OwnedFd>,
+    /// The directory that was last made something in.
+    pub parent: &'s mut path::LastParent,
 }
 
 /// Where the kernel said why: the log of a filesystem that refused its configuration.
@@ -47,7 +50,12 @@ impl Reason {
 }
 
 /// Carries a mount out. A handle of it is put into `keep` where the plan asks for one.
-pub(super) fn mount(tree: &Tree<'_>, op: &MountOp, slots: &mut [Option<OwnedFd>], reason: &mut Reason) -> Result<()> {
+pub(super) fn mount(
+    tree: &mut Tree<'_>,
+    op: &MountOp,
+    slots: &mut [Option<OwnedFd>],
+    reason: &mut Reason,
+) -> Result<()> {
     let made = match &op.source {
         MountSource::Filesystem { legacy: Some((flags, data)), fstype, source, .. } => {
             let onto = path::directory(tree.root, &op.destination)?;
@@ -57,31 +65,39 @@ pub(super) fn mount(tree: &Tree<'_>, op: &MountOp, slots: &mut [Option<OwnedFd>]
             path::open(tree.root, &op.destination, libc::O_PATH)?
         }
         MountSource::Filesystem { .. } => filesystem(tree, op, reason)?,
-        MountSource::Bind { source, recursive, nofollow, copy_symlink } => {
+        MountSource::Bind { source, recursive, fresh: true, .. } => {
+            let made = Handle::from(mount::open_tree(fs::cwd(), source, *recursive, true)?);
+            attributes(made.as_fd(), &op.attr)?;
+            let (dir, name) = tree.parent.of(tree.root, &op.destination)?;
+            fs::mkdirat(dir, name, 0o755)?;
+            // Made just now, in a filesystem that nobody else has seen yet: the name leads to it and to nothing else.
+            mount::move_mount_to(made.as_fd(), dir, name)?;
+            return Ok(());
+        }
+        MountSource::Bind { source, recursive, nofollow, copy_symlink, .. } => {
             if *copy_symlink && copy_link(tree, source, &op.destination)? {
                 return Ok(());
             }
-            let made = mount::open_tree(fs::cwd(), source, *recursive, *nofollow)?;
-            place_tree(tree, op, made)?
+            place_tree(tree, op, mount::open_tree(fs::cwd(), source, *recursive, *nofollow)?.into())?
         }
         MountSource::Tree(slot) => {
             let made = slots[usize::from(slot.0)].take().ok_or(Fault::new(Call::open_tree, libc::EBADF))?;
-            place_tree(tree, op, made)?
+            place_tree(tree, op, made.into())?
         }
     };
     propagate(made.as_fd(), &op.attr)?;
     if let Some(Slot(i)) = op.keep {
-        slots[usize::from(i)] = Some(made);
+        slots[usize::from(i)] = made.into_fd();
     }
     Ok(())
 }
 
-fn filesystem(tree: &Tree<'_>, op: &MountOp, reason: &mut Reason) -> Result<OwnedFd> {
+fn filesystem(tree: &Tree<'_>, op: &MountOp, reason: &mut Reason) -> Result<Handle> {
     let MountSource::Filesystem { fstype, options, source, copy_up, .. } = &op.source else {
         return Err(Fault::new(Call::fsopen, libc::EINVAL));
     };
     let onto = path::directory(tree.root, &op.destination)?;
-    let fs = mount::fsopen(fstype)?;
+    let fs = Handle::from(mount::fsopen(fstype)?);
     let configure = || {
         mount::fsconfig(fs.as_fd(), c"source", Some(source))?;
         let mut mode = false;
@@ -94,7 +110,7 @@ fn filesystem(tree: &Tree<'_>, op: &MountOp, reason: &mut Reason) -> Result<Owne
         }
         mount::fsmount(fs.as_fd(), op.attr.set)
     };
-    let made = configure().inspect_err(|_| reason.ask(fs.as_fd()))?;
+    let made = Handle::from(configure().inspect_err(|_| reason.ask(fs.as_fd()))?);
     if *copy_up {
         copy_up::copy(onto.as_fd(), made.as_fd())?;
     }
@@ -113,7 +129,7 @@ fn octal(mode: u32, buf: &mut [u8; 8]) -> &CStr {
 }
 
 /// Gives a detached tree its attributes and puts it in place. A file is mounted over a file.
-fn place_tree(tree: &Tree<'_>, op: &MountOp, made: OwnedFd) -> Result<OwnedFd> {
+fn place_tree(tree: &Tree<'_>, op: &MountOp, made: Handle) -> Result<Handle> {
     attributes(made.as_fd(), &op.attr)?;
     let onto = if fs::fstat(made.as_fd())?.kind() == file::DIR && !op.dest_nofollow {
         path::directory(tree.root, &op.destination)?
@@ -166,6 +182,12 @@ fn copy_link(tree: &Tree<'_>, source: &CStr, destination: &CStr) -> Result<bool>
     if &there[..len] == target.to_bytes() { Ok(true) } else { Err(Fault::new(Call::symlinkat, libc::EEXIST)) }
 }
 
+/// Sets attributes of what is mounted at a path inside, and of all below.
+pub(super) fn attributes_at(tree: &Tree<'_>, at: &CStr, set: u64) -> Result<()> {
+    let onto = path::open(tree.root, at, libc::O_PATH | libc::O_DIRECTORY)?;
+    mount::setattr(onto.as_fd(), c"", true, (set, 0), 0, None)
+}
+
 /// mount(2) with MS_REMOUNT on what a path inside leads to.
 pub(super) fn remount(tree: &Tree<'_>, at: &CStr, flags: u64, data: &CStr) -> Result<()> {
     let onto = path::open(tree.root, at, libc::O_PATH | libc::O_DIRECTORY)?;
@@ -175,20 +197,20 @@ pub(super) fn remount(tree: &Tree<'_>, at: &CStr, flags: u64, data: &CStr) -> Re
 }
 
 /// Makes a device, or sees that the one which is there is the same.
-pub(super) fn device(tree: &Tree<'_>, op: &DeviceOp) -> Result<()> {
-    let (dir, name) = path::parent(tree.root, &op.path)?;
+pub(super) fn device(tree: &mut Tree<'_>, op: &DeviceOp) -> Result<()> {
     if op.bind {
         return bind_device(tree, op);
     }
-    match fs::mknodat(dir.as_fd(), name, op.mode, op.rdev) {
+    let (dir, name) = tree.parent.of(tree.root, &op.path)?;
+    match fs::mknodat(dir, name, op.mode, op.rdev) {
         Err(f) if f.errno == libc::EEXIST => {
-            let there = fs::openat2(dir.as_fd(), name, libc::O_PATH | libc::O_NOFOLLOW, 0, fs::resolve::NO_MAGICLINKS)?;
+            let there = fs::openat2(dir, name, libc::O_PATH | libc::O_NOFOLLOW, 0, fs::resolve::NO_MAGICLINKS)?;
             return if same(&fs::fstat(there.as_fd())?, op) { Ok(()) } else { Err(f) };
         }
         answer => answer?,
     }
     if op.uid != 0 || op.gid != 0 {
-        fs::fchownat(dir.as_fd(), name, op.uid, op.gid)?;
+        fs::fchownat(dir, name, op.uid, op.gid)?;
     }
     Ok(())
 }
@@ -208,7 +230,7 @@ fn bind_device(tree: &Tree<'_>, op: &DeviceOp) -> Result<()> {
             return Err(Fault::new(Call::mknodat, libc::EEXIST));
         }
     }
-    let made = mount::open_tree(fs::cwd(), &op.host, false, true)?;
+    let made = Handle::from(mount::open_tree(fs::cwd(), &op.host, false, true)?);
     if !same(&fs::fstat(made.as_fd())?, op) {
         return Err(Fault::new(Call::open_tree, libc::ENODEV));
     }
@@ -217,17 +239,23 @@ fn bind_device(tree: &Tree<'_>, op: &DeviceOp) -> Result<()> {
 }
 
 /// Makes a symbolic link unless something is there; a `replace` removes that first.
-pub(super) fn symlink(tree: &Tree<'_>, target: &CStr, at: &CStr, only_if: Option<&CStr>, replace: bool) -> Result<()> {
+pub(super) fn symlink(
+    tree: &mut Tree<'_>,
+    target: &CStr,
+    at: &CStr,
+    only_if: Option<&CStr>,
+    replace: bool,
+) -> Result<()> {
     if let Some(needed) = only_if
         && path::open(tree.root, needed, libc::O_PATH | libc::O_NOFOLLOW).is_err()
     {
         return Ok(());
     }
-    let (dir, name) = path::parent(tree.root, at)?;
-    match fs::symlinkat(target, dir.as_fd(), name) {
+    let (dir, name) = tree.parent.of(tree.root, at)?;
+    match fs::symlinkat(target, dir, name) {
         Err(f) if f.errno == libc::EEXIST && replace => {
-            fs::unlinkat(dir.as_fd(), name, 0)?;
-            fs::symlinkat(target, dir.as_fd(), name)
+            fs::unlinkat(dir, name, 0)?;
+            fs::symlinkat(target, dir, name)
         }
         Err(f) if f.errno == libc::EEXIST => Ok(()),
         answer => answer,
@@ -241,11 +269,11 @@ pub(super) fn cover(tree: &mut Tree<'_>, at: &CStr, mask: bool) -> Result<()> {
         answer => answer?,
     };
     if !mask {
-        let made = mount::open_tree(onto.as_fd(), c"", true, false)?;
+        let made = Handle::from(mount::open_tree(onto.as_fd(), c"", true, false)?);
         mount::setattr(made.as_fd(), c"", true, (crate::abi::attr::RDONLY, 0), 0, None)?;
         return mount::move_mount(made.as_fd(), onto.as_fd());
     }
-    let made = if fs::fstat(onto.as_fd())?.kind() == file::DIR { empty(tree)? } else { null(tree)? };
+    let made = Handle::from(if fs::fstat(onto.as_fd())?.kind() == file::DIR { empty(tree)? } else { null(tree)? });
     mount::move_mount(made.as_fd(), onto.as_fd())
 }
 

@@ -1,12 +1,12 @@
 //! The parent's lane: what happens in the runtime's own process and namespaces.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fmt::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::wire::Word;
 use super::{cgroup, hook};
-use crate::compile::cgroup::Version;
+use crate::compile::cgroup::{Group, Version};
 use crate::op::{HookOp, ParentOp, Slot};
 use crate::plan::Plan;
 use crate::sys::process::{self, Cloned, Ended};
@@ -69,6 +69,7 @@ pub fn act(
     op: &ParentOp,
     child: Option<(i32, BorrowedFd<'_>)>,
     slots: &mut [Option<OwnedFd>],
+    writer: &mut cgroup::Writer,
     yielded: i32,
 ) -> Result<(), Failed> {
     match op {
@@ -81,7 +82,7 @@ pub fn act(
             cgroup::make(group)?;
             return Ok(());
         }
-        ParentOp::WriteCgroup { group, write } => return Ok(cgroup::write(group, write)?),
+        ParentOp::WriteCgroup { group, write } => return Ok(writer.write(group, write)?),
         ParentOp::AttachDevices { group, program } => return Ok(cgroup::devices::attach(group, program)?),
         _ => {}
     }
@@ -95,7 +96,7 @@ pub fn act(
         ParentOp::Scheduler(scheduler) => Ok(process::sched_setattr(pid, scheduler)?),
         ParentOp::IoPriority(value) => Ok(process::ioprio_set(pid, *value)?),
         ParentOp::Hook(op) => run_hook(op, pid),
-        ParentOp::CheckCgroup(group) => check_cgroup(group, pid),
+        ParentOp::CheckCgroups(groups) => check_cgroups(groups, pid),
         ParentOp::SendListener { path, message } => {
             let listener = process::pidfd_getfd(pidfd, yielded)?;
             send_listener(path, message, pid, &listener)
@@ -222,24 +223,29 @@ pub fn hook_text(op: &HookOp, word: Word, value: i32, call: Call, said: &str) ->
 }
 
 /// The kernel's word on where init is: `/proc/PID/cgroup`.
-fn check_cgroup(group: &crate::compile::cgroup::Group, pid: i32) -> Result<(), Failed> {
-    let is = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+fn check_cgroups(groups: &[Group], pid: i32) -> Result<(), Failed> {
+    let mut buf = [0; 8192];
+    let path = CString::new(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let n = fs::read_small(&path, &mut buf)?;
+    let is = String::from_utf8_lossy(&buf[..n]);
+    groups.iter().try_for_each(|group| check_cgroup(group, &is))
+}
+
+fn check_cgroup(group: &Group, is: &str) -> Result<(), Failed> {
     let wanted = format!("/{}", group.path);
+    let is_ours = |controllers: &str| match group.version {
+        Version::V2 => controllers.is_empty(),
+        Version::V1 => group.controllers.iter().all(|c| controllers.split(',').any(|k| k == c)),
+    };
     let line = is.lines().find_map(|line| {
         let (_, rest) = line.split_once(':')?;
         let (controllers, path) = rest.split_once(':')?;
-        let ours = match group.version {
-            Version::V2 => controllers.is_empty(),
-            Version::V1 => {
-                !controllers.is_empty() && group.controllers.iter().all(|c| controllers.split(',').any(|k| k == c))
-            }
-        };
-        ours.then_some(path)
+        is_ours(controllers).then_some(path)
     });
     match line {
-        Some(path) if path == wanted || group.optional => Ok(()),
+        Some(path) if path == wanted => Ok(()),
+        _ if group.optional => Ok(()),
         Some(path) => Err(Failed::text(format!("init is in {path} instead of {wanted}"))),
-        None if group.optional => Ok(()),
         None => Err(Failed::text(format!("init is in no cgroup of {}", group.mount))),
     }
 }

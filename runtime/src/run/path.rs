@@ -3,7 +3,9 @@
 //! Nothing here allocates: paths are walked in a buffer on the stack.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::handle::Handle;
 
 use crate::sys::fs::{self, resolve};
 use crate::sys::{Call, Fault, Result};
@@ -46,20 +48,37 @@ impl Buffer {
 }
 
 /// Opens what a path inside the container leads to.
-pub fn open(root: BorrowedFd<'_>, path: &CStr, flags: i32) -> Result<OwnedFd> {
-    fs::openat2(root, path, flags, 0, INSIDE)
+pub fn open(root: BorrowedFd<'_>, path: &CStr, flags: i32) -> Result<Handle> {
+    fs::openat2(root, path, flags, 0, INSIDE).map(Handle::from)
 }
 
 /// Opens a directory inside the container, making what is missing of it (mode 0755).
-pub fn directory(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd> {
+pub fn directory(root: BorrowedFd<'_>, path: &CStr) -> Result<Handle> {
     match open(root, path, libc::O_PATH | libc::O_DIRECTORY) {
-        Err(f) if f.errno == libc::ENOENT => make_all(root, path.to_bytes(), MAX_LINKS),
+        Err(f) if f.errno == libc::ENOENT => make_last(root, path),
         answer => answer,
     }
 }
 
+/// Mostly the last component alone is missing. Where more is, or a link leads to nothing, the path is walked.
+fn make_last(root: BorrowedFd<'_>, path: &CStr) -> Result<Handle> {
+    let bytes = path.to_bytes();
+    let cut = bytes.iter().rposition(|b| *b == b'/').map_or(0, |i| i + 1);
+    let (mut dir, mut name) = (Buffer::new(), Buffer::new());
+    dir.push(b"/")?;
+    dir.push(&bytes[..cut])?;
+    name.push(&bytes[cut..])?;
+    if let Ok(dir) = open(root, dir.as_cstr(), libc::O_PATH | libc::O_DIRECTORY)
+        && fs::mkdirat(dir.as_fd(), name.as_cstr(), 0o755).is_ok()
+    {
+        let here = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+        return fs::openat2(dir.as_fd(), name.as_cstr(), here, 0, resolve::BENEATH).map(Handle::from);
+    }
+    make_all(root, bytes, MAX_LINKS)
+}
+
 /// The directory of a path's last component, made where it is missing, and that component.
-pub fn parent<'p>(root: BorrowedFd<'_>, path: &'p CStr) -> Result<(OwnedFd, &'p CStr)> {
+pub fn parent<'p>(root: BorrowedFd<'_>, path: &'p CStr) -> Result<(Handle, &'p CStr)> {
     let bytes = path.to_bytes_with_nul();
     let cut = bytes.iter().rposition(|b| *b == b'/').map_or(0, |i| i + 1);
     let name = CStr::from_bytes_with_nul(&bytes[cut..]).unwrap_or_default();
@@ -72,8 +91,44 @@ pub fn parent<'p>(root: BorrowedFd<'_>, path: &'p CStr) -> Result<(OwnedFd, &'p 
     Ok((directory(root, dir.as_cstr())?, name))
 }
 
+/// The directory that was last made something in: devices and links come in rows.
+pub struct LastParent {
+    path: Buffer,
+    handle: Option<Handle>,
+}
+
+impl LastParent {
+    /// None yet.
+    pub fn new() -> Self {
+        LastParent { path: Buffer::new(), handle: None }
+    }
+
+    /// Forgets it: something was mounted, and paths may lead elsewhere now.
+    pub fn forget(&mut self) {
+        self.handle = None;
+    }
+
+    /// [`parent`], from memory where the directory is the same as the last time.
+    pub fn of<'p>(&mut self, root: BorrowedFd<'_>, path: &'p CStr) -> Result<(BorrowedFd<'_>, &'p CStr)> {
+        let bytes = path.to_bytes();
+        let cut = bytes.iter().rposition(|b| *b == b'/').map_or(0, |i| i + 1);
+        let known = self.handle.is_some() && self.path.as_cstr().to_bytes() == &bytes[..cut];
+        if !known {
+            let (handle, _) = parent(root, path)?;
+            self.path.truncate(0);
+            self.path.push(&bytes[..cut])?;
+            self.handle = Some(handle);
+        }
+        let name = CStr::from_bytes_with_nul(&path.to_bytes_with_nul()[cut..]).unwrap_or_default();
+        match &self.handle {
+            Some(handle) if !name.is_empty() => Ok((handle.as_fd(), name)),
+            _ => Err(Fault::new(Call::openat2, libc::EISDIR)),
+        }
+    }
+}
+
 /// Opens a file to mount over (O_PATH), making an empty one where there is nothing.
-pub fn file(root: BorrowedFd<'_>, path: &CStr, nofollow: bool) -> Result<OwnedFd> {
+pub fn file(root: BorrowedFd<'_>, path: &CStr, nofollow: bool) -> Result<Handle> {
     let flags = libc::O_PATH | if nofollow { libc::O_NOFOLLOW } else { 0 };
     match open(root, path, flags) {
         Err(f) if f.errno == libc::ENOENT => {}
@@ -87,11 +142,12 @@ pub fn file(root: BorrowedFd<'_>, path: &CStr, nofollow: bool) -> Result<OwnedFd
         Err(f) if f.errno == libc::EEXIST => return open(root, path, flags),
         Err(f) => return Err(f),
     }
-    fs::openat2(dir.as_fd(), name, libc::O_PATH | libc::O_NOFOLLOW, 0, resolve::BENEATH | resolve::NO_SYMLINKS)
+    let how = resolve::BENEATH | resolve::NO_SYMLINKS;
+    fs::openat2(dir.as_fd(), name, libc::O_PATH | libc::O_NOFOLLOW, 0, how).map(Handle::from)
 }
 
 /// Walks a path from the root, making each directory that is missing on the handle of the one before.
-fn make_all(root: BorrowedFd<'_>, path: &[u8], links: usize) -> Result<OwnedFd> {
+fn make_all(root: BorrowedFd<'_>, path: &[u8], links: usize) -> Result<Handle> {
     let mut walked = Buffer::new();
     walked.push(b"/")?;
     let mut here = open(root, c"/", libc::O_PATH | libc::O_DIRECTORY)?;
@@ -131,7 +187,7 @@ fn through_link(
     walked: &Buffer,
     after: &[u8],
     links: usize,
-) -> Result<OwnedFd> {
+) -> Result<Handle> {
     let mut target = [0u8; PATH_MAX];
     let len = match fs::readlinkat(dir, name, &mut target) {
         // No link: another made the directory meanwhile.
@@ -173,7 +229,7 @@ mod tests {
 
     use super::*;
 
-    fn tree() -> (std::path::PathBuf, OwnedFd) {
+    fn tree() -> (std::path::PathBuf, std::os::fd::OwnedFd) {
         static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let n = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("tare-path-{}-{n}", std::process::id()));

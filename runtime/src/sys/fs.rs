@@ -36,6 +36,8 @@ pub struct Stat {
     pub gid: u32,
     /// Size in bytes.
     pub size: i64,
+    /// Hard links; 0 when it was removed.
+    pub links: u64,
 }
 
 impl Stat {
@@ -95,7 +97,26 @@ pub fn fstat(fd: BorrowedFd<'_>) -> Result<Stat> {
         uid: st.st_uid,
         gid: st.st_gid,
         size: st.st_size,
+        links: st.st_nlink,
     })
+}
+
+/// The magic number of the filesystem that a path leads to (statfs(2)); `None` where it leads nowhere.
+pub fn filesystem_at(path: &CStr) -> Option<i64> {
+    let mut st = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: `path` ends with NUL; `st` is writable and of the right size.
+    check(Call::statfs, unsafe { libc::statfs(path.as_ptr(), st.as_mut_ptr()) }).ok()?;
+    // SAFETY: statfs succeeded, so it filled the structure.
+    Some(unsafe { st.assume_init() }.f_type)
+}
+
+/// The inode that a path leads to (stat(2)).
+pub fn inode(path: &CStr) -> Result<u64> {
+    let mut st = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: `path` ends with NUL; `st` is writable and of the right size.
+    check(Call::fstat, unsafe { libc::stat(path.as_ptr(), st.as_mut_ptr()) })?;
+    // SAFETY: stat succeeded, so it filled the structure.
+    Ok(unsafe { st.assume_init() }.st_ino)
 }
 
 /// The magic number of the filesystem that a file is on (fstatfs(2)).
@@ -189,6 +210,17 @@ pub fn write(fd: BorrowedFd<'_>, buf: &[u8]) -> Result<usize> {
             answer => return answer.map(|n| usize::try_from(n).unwrap_or(0)),
         }
     }
+}
+
+/// Reads a small file of /proc or /sys with one read(2): those give all that there is at once, if there is room for it.
+///
+/// # Errors
+/// What open and read say; a file that does not fit is an error, too.
+pub fn read_small(path: &CStr, buf: &mut [u8]) -> Result<usize> {
+    use std::os::fd::AsFd as _;
+    let file = open(path, libc::O_RDONLY)?;
+    let n = read(file.as_fd(), buf)?;
+    if n < buf.len() { Ok(n) } else { Err(super::Fault::new(Call::read, libc::EFBIG)) }
 }
 
 /// getdents64(2): fills `buf` with directory entries; 0 at the end.

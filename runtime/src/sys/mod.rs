@@ -2,6 +2,7 @@
 //!
 //! Every wrapper answers with a [`Fault`] that knows which call failed. None allocates, so init may use them all.
 
+pub mod alloc;
 pub mod bpf;
 pub mod fs;
 pub mod mount;

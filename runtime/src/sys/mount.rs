@@ -105,6 +105,22 @@ pub fn move_mount(mount: BorrowedFd<'_>, onto: BorrowedFd<'_>) -> Result<()> {
     check(Call::move_mount, answer).map(drop)
 }
 
+/// move_mount(2) onto a name in a directory, which is not followed if it is a link.
+pub fn move_mount_to(mount: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    // SAFETY: both paths end with NUL.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            dir.as_raw_fd(),
+            name.as_ptr(),
+            MOVE_MOUNT_F_EMPTY_PATH,
+        )
+    };
+    check(Call::move_mount, answer).map(drop)
+}
+
 /// move_mount(2) of a mount over `/`.
 pub fn move_mount_onto_root(mount: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: both paths are constant strings.

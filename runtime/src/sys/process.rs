@@ -298,6 +298,20 @@ pub fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
     check(Call::prlimit, answer).map(drop)
 }
 
+/// The soft limit of open descriptors (getrlimit(2), RLIMIT_NOFILE); 0 where it cannot be read.
+pub fn descriptor_limit() -> u64 {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is writable.
+    unsafe { libc::getrlimit64(libc::RLIMIT_NOFILE, &raw mut limit) };
+    limit.rlim_cur
+}
+
+/// Ignores SIGPIPE: a reader that has gone is an errno, not a death.
+pub fn ignore_broken_pipes() {
+    // SAFETY: SIG_IGN is a valid action, and the call cannot fail for this signal.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
 #[repr(C)]
 struct SchedAttr {
     size: u32,

@@ -17,6 +17,31 @@ pub struct Dir {
     path: String,
 }
 
+/// Writes limits in a row: the rules of devices are a dozen writes to one file, which is opened once.
+#[derive(Debug, Default)]
+pub struct Writer {
+    open: Option<(String, OwnedFd)>,
+}
+
+impl Writer {
+    /// Carries out one write of a plan.
+    ///
+    /// # Errors
+    /// Those of [`write()`].
+    pub fn write(&mut self, group: &Group, write: &Write) -> Result<()> {
+        let path = format!("{}/{}", group.dir(), write.file);
+        if self.open.as_ref().is_none_or(|(open, _)| *open != path) {
+            let flags = OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            self.open = nix::fcntl::open(path.as_str(), flags, Mode::empty()).ok().map(|fd| (path, fd));
+        }
+        match &self.open {
+            Some((_, fd)) if nix::unistd::write(fd, write.value.as_bytes()).is_ok() => Ok(()),
+            // Once more, slowly: with the retries, the alternatives and the sentences of a failure.
+            _ => crate::run::cgroup::write(group, write),
+        }
+    }
+}
+
 impl AsFd for Dir {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
@@ -66,7 +91,13 @@ impl Dir {
             loop {
                 match nix::unistd::read(&file, &mut block) {
                     Ok(0) => return Ok(text),
-                    Ok(n) => text.extend_from_slice(&block[..n]),
+                    Ok(n) => {
+                        text.extend_from_slice(&block[..n]);
+                        // The kernel gives all that there is at once, as far as there is room.
+                        if n < block.len() {
+                            return Ok(text);
+                        }
+                    }
                     Err(Errno::EINTR) => {}
                     Err(e) => return Err(e),
                 }

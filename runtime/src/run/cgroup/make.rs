@@ -37,6 +37,13 @@ pub fn missing(group: &Group) -> Vec<String> {
 /// `container's cgroup is not empty` and `container's cgroup unexpectedly frozen` for one that exists and is unfit; a
 /// controller that a limit needs and that cannot be enabled; what mkdir(2) says. What was made until then is removed.
 pub fn make(group: &Group) -> Result<Made> {
+    // The ordinary case, in one call: version 1 has nothing to enable on the way, and what was just made is empty.
+    if group.version == Version::V1 && !group.controllers.iter().any(|c| c == "cpuset") {
+        let dir = group.dir();
+        if nix::unistd::mkdir(dir.as_str(), Mode::from_bits_truncate(0o755)).is_ok() {
+            return Ok(Made { dirs: vec![dir], skipped: false });
+        }
+    }
     let mut made = Made::default();
     let Err(error) = descend(group, &mut made) else { return Ok(made) };
     for dir in made.dirs.drain(..).rev() {

@@ -19,7 +19,7 @@ use std::fmt;
 
 use nix::errno::Errno;
 
-pub use fs::{Dir, check, delegate, open, write};
+pub use fs::{Dir, Writer, check, delegate, open, write};
 pub use kill::{is_empty, kill_all, procs, remove, signal_all};
 pub use make::{Made, make, missing};
 pub use probe::probe;

@@ -1,26 +1,28 @@
 //! The host's cgroup hierarchies, found by fixed names: on a host with a thousand mounts, mountinfo takes longer to read
 //! than a container to start.
 
-use std::path::Path;
-
-use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, FsType, TMPFS_MAGIC, statfs};
+use std::ffi::CString;
 
 use super::{Error, Result};
-use crate::facts_cgroup::{Cgroups, Hierarchy, Unified};
+use crate::facts::{Cgroups, Hierarchy, Unified};
+use crate::sys::fs;
 
+/// `CGROUP2_SUPER_MAGIC` (linux/magic.h)
+const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
+/// `TMPFS_MAGIC` (linux/magic.h)
+const TMPFS_MAGIC: i64 = 0x0102_1994;
 /// Where every distribution mounts them.
 const ROOT: &str = "/sys/fs/cgroup";
 /// `CGROUP_SUPER_MAGIC` (linux/magic.h)
-const CGROUP_SUPER_MAGIC: FsType = FsType(0x0027_e0eb);
+const CGROUP_SUPER_MAGIC: i64 = 0x0027_e0eb;
 
 /// Probes /sys/fs/cgroup and /proc/self/cgroup.
 ///
 /// # Errors
 /// An unreadable /proc/self/cgroup, or no cgroup filesystem at /sys/fs/cgroup.
 pub fn probe() -> Result<Cgroups> {
-    let own = std::fs::read_to_string("/proc/self/cgroup").map_err(|e| {
-        Error::call("read /proc/self/cgroup", nix::errno::Errno::from_raw(e.raw_os_error().unwrap_or(0)))
-    })?;
+    let own = read("/proc/self/cgroup")
+        .map_err(|e| Error::call("read /proc/self/cgroup", nix::errno::Errno::from_raw(e.errno)))?;
     let facts = match magic(ROOT) {
         Some(CGROUP2_SUPER_MAGIC) => Cgroups { v1: Vec::new(), v2: unified(ROOT, &own) },
         Some(TMPFS_MAGIC) => {
@@ -36,13 +38,19 @@ pub fn probe() -> Result<Cgroups> {
     Ok(facts)
 }
 
-fn magic(path: &str) -> Option<FsType> {
-    statfs(path).ok().map(|s| s.filesystem_type())
+fn magic(path: &str) -> Option<i64> {
+    fs::filesystem_at(&CString::new(path).ok()?)
+}
+
+fn read(path: &str) -> crate::sys::Result<String> {
+    let mut buf = [0; 8192];
+    let n = fs::read_small(&CString::new(path).unwrap_or_default(), &mut buf)?;
+    Ok(String::from_utf8_lossy(&buf[..n]).into_owned())
 }
 
 fn unified(mount: &str, own: &str) -> Option<Unified> {
     let own = own.lines().find_map(|l| l.strip_prefix("0::"))?.to_owned();
-    let controllers = std::fs::read_to_string(format!("{mount}/cgroup.controllers")).ok()?;
+    let controllers = read(&format!("{mount}/cgroup.controllers")).ok()?;
     let controllers = controllers.split_whitespace().map(str::to_owned).collect();
     Some(Unified { mount: mount.to_owned(), controllers, own })
 }
@@ -55,8 +63,10 @@ fn hierarchy(line: &str) -> Option<Hierarchy> {
     let controllers: Vec<String> = names.split(',').filter(|n| !n.is_empty()).map(str::to_owned).collect();
     let first = controllers.first()?;
     let swapped = controllers.iter().rev().cloned().collect::<Vec<_>>().join(",");
-    let candidates = [names, &swapped, first].map(|name| format!("{ROOT}/{}", name.trim_start_matches("name=")));
-    let mount = candidates.into_iter().find(|dir| Path::new(dir).is_dir() && magic(dir) == Some(CGROUP_SUPER_MAGIC))?;
+    let mut candidates =
+        [names, &swapped, first].map(|name| format!("{ROOT}/{}", name.trim_start_matches("name="))).to_vec();
+    candidates.dedup();
+    let mount = candidates.into_iter().find(|dir| magic(dir) == Some(CGROUP_SUPER_MAGIC))?;
     Some(Hierarchy { mount, controllers, own: own.to_owned() })
 }
 
