@@ -86,6 +86,13 @@ pub const ORDER: &[(&str, Is, &str, Is, &str)] = &[
         "the user has no right to enter it",
     ),
     (
+        "resource limit set",
+        is!(Act::Init(InitOp::Rlimit { .. })),
+        "user changed",
+        is!(Act::Init(InitOp::Uid(_))),
+        "raising it takes CAP_SYS_RESOURCE, which goes with the user",
+    ),
+    (
         "bounding set dropped",
         is!(Act::Init(InitOp::Bounding { .. })),
         "user changed",

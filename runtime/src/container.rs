@@ -148,6 +148,7 @@ pub fn create(bundle: &Bundle, ask: Create) -> Result<Created> {
         return Err(Problems { errors: unknown, warnings: Vec::new() }.into());
     }
     let Compiled { plan, warnings } = compile(&spec, &ask.request)?;
+    crate::sys::memory::forget_code();
     let dir = state::create(&ask.root, &ask.request.id)?;
     let made = walk_in(&dir, bundle, &spec, &plan, ask);
     match made {

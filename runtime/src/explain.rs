@@ -55,10 +55,7 @@ fn parent(op: &ParentOp) -> String {
             };
             format!("write {file} {}{by}", extents(text))
         }
-        ParentOp::Rlimit { resource, soft, hard } => {
-            let name = RLIMITS.get(*resource as usize).unwrap_or(&"?");
-            format!("set {name} to {} of {}", limit(*soft), limit(*hard))
-        }
+        ParentOp::Rlimit { resource, soft, hard } => rlimit(*resource, *soft, *hard),
         ParentOp::OomScoreAdj(score) => format!("set oom_score_adj to {score}"),
         ParentOp::Scheduler(s) => format!("set scheduler policy {} nice {} priority {}", s.policy, s.nice, s.priority),
         ParentOp::IoPriority(value) => format!("set I/O priority class {} level {}", value >> 13, value & 0x1fff),
@@ -69,6 +66,11 @@ fn parent(op: &ParentOp) -> String {
         },
         ParentOp::SendListener { path, .. } => format!("send the notification descriptor to {}", text(path)),
     }
+}
+
+fn rlimit(resource: u32, soft: u64, hard: u64) -> String {
+    let name = RLIMITS.get(resource as usize).unwrap_or(&"?");
+    format!("set {name} to {} of {}", limit(soft), limit(hard))
 }
 
 fn limit(value: u64) -> String {
@@ -168,6 +170,7 @@ fn process(op: &InitOp) -> String {
         InitOp::Personality(domain) => format!("set personality {domain:#x}"),
         InitOp::Umask(mask) => format!("set umask {mask:04o}"),
         InitOp::NoNewPrivileges => "set no_new_privs".to_owned(),
+        InitOp::Rlimit { resource, soft, hard } => rlimit(*resource, *soft, *hard),
         InitOp::Bounding { keep, .. } => format!("keep in bounding set {}", capabilities(*keep)),
         InitOp::Groups(groups) if groups.is_empty() => "set no supplementary groups".to_owned(),
         InitOp::Groups(groups) => {

@@ -122,7 +122,7 @@ pub enum ParentOp {
         /// Through newuidmap(1) or newgidmap(1), because the runtime is not privileged.
         helper: bool,
     },
-    /// Sets a resource limit of init (prlimit(2)).
+    /// Sets a resource limit of init (prlimit(2)), which in a user namespace has no right to raise it.
     Rlimit {
         /// Number of the resource.
         resource: u32,
@@ -172,7 +172,7 @@ pub enum JoinerOp {
 }
 
 /// What the process does that becomes the container's.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum InitOp {
     /// Enters a cgroup v1 by writing `0` to its `tasks`: a pid written to `cgroup.procs` would wait for an RCU grace period.
     Attach(Tasks),
@@ -277,6 +277,15 @@ pub enum InitOp {
     Umask(u32),
     /// prctl(2), PR_SET_NO_NEW_PRIVS.
     NoNewPrivileges,
+    /// Sets a resource limit (setrlimit(2)) while init has the runtime's rights.
+    Rlimit {
+        /// Number of the resource.
+        resource: u32,
+        /// Soft limit.
+        soft: u64,
+        /// Hard limit.
+        hard: u64,
+    },
     /// Drops capabilities from the bounding set.
     Bounding {
         /// Those that stay.
@@ -318,7 +327,7 @@ pub enum InitOp {
 }
 
 /// How init enters a cgroup v1.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Tasks {
     /// By the path of `tasks`.
     Path(CString),
@@ -355,7 +364,7 @@ pub struct Attr {
 }
 
 /// A mount.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct MountOp {
     /// Path inside the container.
     pub destination: CString,
@@ -370,7 +379,7 @@ pub struct MountOp {
 }
 
 /// What is mounted.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum MountSource {
     /// A new filesystem.
     Filesystem {

@@ -8,10 +8,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::op::{InitOp, ParentOp};
 use crate::plan::{Act, Lane, OnErr, Plan};
-use crate::run::init::{Gate, Kit};
+use crate::run::init::{Gate, Kit, Late};
 use crate::run::wire::{self, Message, Word};
 use crate::run::{cgroup, hook, init, parent};
-use crate::sys::process::{self, Cloned, Ended, Pointers};
+use crate::sys::process::{self, Cloned, Ended};
 use crate::sys::{Call, Fault, errno_text, fs};
 
 /// For each step, which step of another lane it waits for, and whether another lane waits for it.
@@ -101,6 +101,9 @@ pub fn walk(plan: &Plan, means: Means) -> Result<Ready, WalkError> {
     let walked = walker.parent_lane().and_then(|()| walker.until_ready());
     match walked {
         Ok(ready_step) => {
+            // A command is about to end: the kernel closes its files by itself.
+            std::mem::forget(std::mem::take(&mut walker.slots));
+            std::mem::forget(std::mem::take(&mut walker.writer));
             let child = walker.child.take().ok_or_else(|| sentence("the plan has no clone"))?;
             Ok(Ready { pid: child.pid, pidfd: child.pidfd, ready_step, rx: child.rx, tx: child.tx })
         }
@@ -258,21 +261,16 @@ impl<'p> Walker<'p> {
     /// Lays out what init needs: after the clone it allocates nothing.
     fn kit(&mut self) -> Kit<'p> {
         let plan = self.plan;
+        let gate = plan.steps.iter().position(|s| matches!(s.act, Act::Init(InitOp::AwaitStart)));
         let mut hooks = Vec::new();
-        let none = || Pointers::new(std::iter::empty(), 0);
-        let (mut args, mut env) = (none(), none());
-        for (n, step) in plan.steps.iter().enumerate() {
-            match &step.act {
-                Act::Init(InitOp::Hook(op)) => hooks.push((n, hook::Ready::new(op))),
-                Act::Init(InitOp::Exec { args: a, env: e }) => {
-                    args = Pointers::new(a.iter().map(|s| s.as_c_str()), 0);
-                    env = Pointers::new(e.iter().map(|s| s.as_c_str()), 1);
-                }
-                _ => {}
+        for (n, step) in plan.steps.iter().enumerate().take(gate.unwrap_or(0)) {
+            if let Act::Init(InitOp::Hook(op)) = &step.act {
+                hooks.push((n, hook::Ready::new(op)));
             }
         }
         let edges = Edges { waits: self.edges.waits.clone(), awaited: self.edges.awaited.clone() };
-        Kit { plan, edges, hooks, args, env, gate: self.means.gate.take(), console: self.means.console.take() }
+        let (gate, console) = (self.means.gate.take(), self.means.console.take());
+        Kit { plan, edges, hooks, late: Late::of(plan), gate, console }
     }
 
     /// The joiner says who init is, and goes.

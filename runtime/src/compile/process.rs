@@ -7,7 +7,7 @@ use super::{Chapter, cstring, seccomp};
 use crate::abi::{CAP_SYS_ADMIN, CAPABILITIES, RLIMITS};
 use crate::field::Field;
 use crate::op::{CapSets, InitOp, ParentOp, ReadBack, Scheduler};
-use crate::plan::{Mark, Step};
+use crate::plan::{Act, Mark, Step};
 use crate::spec::{Process, Str};
 
 /// Where a program is looked for when the config's environment names no PATH (confstr(3), _CS_PATH).
@@ -119,6 +119,11 @@ fn labels(ch: &mut Chapter<'_>, process: &Process<'_>) {
 
 fn credentials(ch: &mut Chapter<'_>, process: &Process<'_>) {
     let user = &process.user;
+    if !ch.namespaces.user {
+        // While the user is still the runtime's own: of another's process, limits are CAP_SYS_RESOURCE's to set.
+        let steps = rlimits(process, |resource, soft, hard| Act::Init(InitOp::Rlimit { resource, soft, hard }));
+        ch.lanes.init.extend(steps);
+    }
     let caps = capabilities(ch, process);
     let sets = staged(ch, process, caps.sets);
     let push = |ch: &mut Chapter<'_>, op, field| ch.lanes.init.push(Step::init(op, Field::new(field)));
@@ -153,7 +158,7 @@ fn credentials(ch: &mut Chapter<'_>, process: &Process<'_>) {
 
 /// setgroups(2) is denied in a user namespace whose one group was mapped without privilege.
 fn groups_denied(ch: &Chapter<'_>) -> bool {
-    ch.lanes.parent.iter().any(|s| matches!(s.act, crate::plan::Act::Parent(ParentOp::DenySetgroups)))
+    ch.lanes.parent.iter().any(|s| matches!(s.act, Act::Parent(ParentOp::DenySetgroups)))
 }
 
 struct Caps {
@@ -204,11 +209,8 @@ fn staged(ch: &Chapter<'_>, process: &Process<'_>, sets: CapSets) -> CapSets {
 pub(super) fn limits(ch: &mut Chapter<'_>) {
     let Some(process) = &ch.spec.process else { return };
     let mut steps = Vec::new();
-    for (i, limit) in process.rlimits.iter().enumerate() {
-        let Some(resource) = RLIMITS.iter().position(|r| *r == &*limit.kind) else { continue };
-        let resource = u32::try_from(resource).unwrap_or(u32::MAX);
-        let op = ParentOp::Rlimit { resource, soft: limit.soft, hard: limit.hard };
-        steps.push(Step::parent(op, Field::at("process.rlimits[]", &[i])));
+    if ch.namespaces.user {
+        steps.extend(rlimits(process, |resource, soft, hard| Act::Parent(ParentOp::Rlimit { resource, soft, hard })));
     }
     if let Some(scheduler) = &process.scheduler {
         steps.push(Step::parent(ParentOp::Scheduler(scheduling(scheduler)), Field::new("process.scheduler")));
@@ -225,6 +227,16 @@ pub(super) fn limits(ch: &mut Chapter<'_>) {
         first.waits = Some(Mark::Ready);
     }
     ch.lanes.parent.extend(steps);
+}
+
+/// `process.rlimits`, by whoever may set them.
+fn rlimits(process: &Process<'_>, act: fn(u32, u64, u64) -> Act) -> Vec<Step> {
+    let step = |(i, limit): (usize, &crate::spec::Rlimit<'_>)| {
+        let resource = RLIMITS.iter().position(|r| *r == &*limit.kind)?;
+        let resource = u32::try_from(resource).ok()?;
+        Some(Step::new(act(resource, limit.soft, limit.hard), Field::at("process.rlimits[]", &[i])))
+    };
+    process.rlimits.iter().enumerate().filter_map(step).collect()
 }
 
 /// The numbers of `process.scheduler` (linux/sched.h).

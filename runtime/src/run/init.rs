@@ -3,7 +3,7 @@
 //! From the clone to execve nothing here allocates or formats: whatever is needed was laid out before. A step that fails
 //! sends its number and errno; the parent has the plan and writes the sentence.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::handle::Handle;
@@ -33,16 +33,67 @@ pub struct Kit<'p> {
     pub plan: &'p Plan,
     /// Who waits for whom.
     pub edges: Edges,
-    /// Hooks of init's lane, by step.
+    /// Hooks of init's lane before the gate, by step.
     pub hooks: Vec<(usize, hook::Ready<'p>)>,
-    /// argv.
-    pub args: Pointers<'p>,
-    /// The environment, with room for HOME.
-    pub env: Pointers<'p>,
+    /// What comes after the gate.
+    pub late: Late,
     /// The gate; without one the program starts when the parent says so.
     pub gate: Option<Gate>,
     /// Where the terminal's master goes.
     pub console: Option<OwnedFd>,
+}
+
+/// What init needs after the gate, allocated together and last: all else is dropped while it waits.
+pub struct Late {
+    /// The steps, with their numbers.
+    pub steps: Vec<(usize, &'static InitOp)>,
+    /// Hooks of these steps.
+    pub hooks: Vec<(usize, hook::Ready<'static>)>,
+    /// Where the program may be.
+    pub candidates: &'static [CString],
+    /// argv.
+    pub args: Pointers<'static>,
+    /// The environment, with room for HOME.
+    pub env: Pointers<'static>,
+    /// Where the allocator stood before.
+    pub mark: usize,
+}
+
+impl Late {
+    /// Copies what comes after the gate. The copies are never freed: this process ends or executes.
+    pub fn of(plan: &Plan) -> Self {
+        let mark = crate::sys::memory::mark();
+        let init = plan.steps.iter().enumerate().filter_map(|(n, s)| match &s.act {
+            Act::Init(op) => Some((n, op)),
+            _ => None,
+        });
+        let behind = init.skip_while(|(_, op)| !matches!(op, InitOp::AwaitStart)).skip(1);
+        let steps: Vec<(usize, &'static InitOp)> =
+            behind.map(|(n, op)| (n, &*Box::leak(Box::new(op.clone())))).collect();
+        let find = plan.steps.iter().find_map(|s| match &s.act {
+            Act::Init(InitOp::FindProgram(candidates)) => Some(candidates.clone()),
+            _ => None,
+        });
+        let mut late = Late {
+            steps,
+            hooks: Vec::new(),
+            candidates: find.unwrap_or_default().leak(),
+            args: Pointers::new(std::iter::empty(), 0),
+            env: Pointers::new(std::iter::empty(), 0),
+            mark,
+        };
+        for (n, op) in late.steps.clone() {
+            match op {
+                InitOp::Hook(hook) => late.hooks.push((n, hook::Ready::new(hook))),
+                InitOp::Exec { args, env } => {
+                    late.args = Pointers::new(args.iter().map(|s| s.as_c_str()), 0);
+                    late.env = Pointers::new(env.iter().map(|s| s.as_c_str()), 1);
+                }
+                _ => {}
+            }
+        }
+        late
+    }
 }
 
 /// Why a step of this lane did not happen.
@@ -117,6 +168,13 @@ impl Init<'_> {
                 continue;
             }
             self.await_edge(n);
+            if let Act::Init(InitOp::AwaitStart) = step.act {
+                // The plan is gone when this returns: nothing of it may be looked at again.
+                if let Err(fault) = self.await_start(n) {
+                    self.fail(n, &Stop::Fault(fault));
+                }
+                return self.late();
+            }
             let mut done = self.act(n, &step.act);
             if let Err(Stop::Fault(fault)) = &done {
                 match &step.on_err {
@@ -128,10 +186,32 @@ impl Init<'_> {
             if let Err(stop) = done {
                 self.fail(n, &stop);
             }
-            if self.kit.edges.awaited[n] && !matches!(step.act, Act::Init(InitOp::AwaitStart | InitOp::Seccomp(_))) {
+            if self.kit.edges.awaited[n] && !matches!(step.act, Act::Init(InitOp::Seccomp(_))) {
                 self.say(&Message::new(n, Word::Done, 0));
             }
         }
+    }
+
+    /// What comes after the gate. Of the plan nothing is left: what is needed of it was copied.
+    fn late(&mut self) {
+        for (n, op) in std::mem::take(&mut self.kit.late.steps) {
+            let done = match op {
+                InitOp::Hook(hook) => self.late_hook(n, hook),
+                InitOp::Seccomp(filter) => {
+                    process::seccomp(&filter.program, filter.flags).map(drop).map_err(Stop::from)
+                }
+                InitOp::Exec { .. } => self.exec(n).map_err(Stop::from),
+                op => self.become_process(op).map_err(Stop::from),
+            };
+            if let Err(stop) = done {
+                self.fail(n, &stop);
+            }
+        }
+    }
+
+    fn late_hook(&mut self, n: usize, op: &crate::op::HookOp) -> std::result::Result<(), Stop> {
+        let Some((_, ready)) = self.kit.late.hooks.iter().find(|(step, _)| *step == n) else { return Ok(()) };
+        hook::run(op, ready, process::getpid(), &mut self.hook_output).map_err(|(failed, len)| Stop::Hook(failed, len))
     }
 
     /// Waits until the parent has done what this step needs. A parent that is dead needs no init.
@@ -229,7 +309,6 @@ impl Init<'_> {
             InitOp::SetName { host: true, name } => process::sethostname(name),
             InitOp::SetName { host: false, name } => process::setdomainname(name),
             InitOp::EnterRoot(how) => self.enter_root(*how),
-            InitOp::AwaitStart => self.await_start(n),
             InitOp::Seccomp(filter) => {
                 let listener = process::seccomp(&filter.program, filter.flags)?;
                 if self.kit.edges.awaited[n] {
@@ -237,7 +316,6 @@ impl Init<'_> {
                 }
                 Ok(())
             }
-            InitOp::Exec { .. } => self.exec(n),
             InitOp::Mount(_)
             | InitOp::Attributes { .. }
             | InitOp::Remount { .. }
@@ -328,6 +406,7 @@ impl Init<'_> {
                 Ok(())
             }
             InitOp::NoNewPrivileges => process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map(drop),
+            InitOp::Rlimit { resource, soft, hard } => process::prlimit(0, *resource, *soft, *hard),
             InitOp::Bounding { drop, .. } => identity::drop_bounding(*drop),
             InitOp::Groups(groups) => process::setgroups(groups),
             InitOp::Gid(gid) => process::setgid(*gid),
@@ -378,23 +457,20 @@ impl Init<'_> {
         fs::close_all_but(self.first_closed, [gate.go.as_fd(), gate.answer.as_fd()])?;
         // What these owned is closed; nothing may close it again.
         std::mem::forget(std::mem::replace(&mut self.tx, gate.answer));
-        let mut byte = [0];
-        while fs::read(gate.go.as_fd(), &mut byte)? == 0 {}
-        Ok(())
+        crate::sys::memory::park(gate.go.as_fd(), self.kit.late.mark)
     }
 
     fn exec(&mut self, n: usize) -> Result<()> {
-        let candidates = self.kit.plan.steps.iter().find_map(|s| match &s.act {
-            Act::Init(InitOp::FindProgram(candidates)) => Some(candidates),
-            _ => None,
-        });
-        let program = candidates.and_then(|c| c.get(self.program)).ok_or(Fault::new(Call::execve, libc::ENOENT))?;
+        let late = &mut self.kit.late;
+        let program = late.candidates.get(self.program).ok_or(Fault::new(Call::execve, libc::ENOENT))?;
         let home = CStr::from_bytes_until_nul(&self.home).unwrap_or_default();
         // From here on the silence of the pipe means success: whoever reads knows that init came this far.
-        self.say(&Message::new(n, Word::Executing, 0));
-        if home.is_empty() {
-            return Err(process::execve(program, &self.kit.args, &self.kit.env));
+        if wire::send(self.tx.as_fd(), &Message::new(n, Word::Executing, 0)).is_err() {
+            process::exit(1);
         }
-        Err(process::execve_with(program, &self.kit.args, &mut self.kit.env, home))
+        if home.is_empty() {
+            return Err(process::execve(program, &late.args, &late.env));
+        }
+        Err(process::execve_with(program, &late.args, &mut late.env, home))
     }
 }

@@ -282,11 +282,9 @@ fn empty(tree: &mut Tree<'_>) -> Result<OwnedFd> {
     if let Some(empty) = &tree.empty {
         return mount::open_tree(empty.as_fd(), c"", false, false);
     }
-    let fs = mount::fsopen(c"tmpfs")?;
-    mount::fsconfig(fs.as_fd(), c"source", Some(c"tmpfs"))?;
+    let fs = Handle::from(mount::fsopen(c"tmpfs")?);
     mount::fsconfig(fs.as_fd(), c"mode", Some(c"0"))?;
     mount::fsconfig(fs.as_fd(), c"nr_inodes", Some(c"1"))?;
-    mount::fsconfig(fs.as_fd(), c"ro", None)?;
     let made = mount::fsmount(fs.as_fd(), crate::abi::attr::RDONLY | 0xe)?;
     tree.empty = Some(made);
     // The one that is kept is attached by the caller under its own handle: it is handed out as a duplicate.

@@ -17,8 +17,7 @@ pub(super) fn find(candidates: &[CString]) -> Result<usize> {
     let mut errno = libc::ENOENT;
     for (i, path) in candidates.iter().enumerate() {
         let found = fs::accessible(path, libc::X_OK).and_then(|()| {
-            let stat = fs::fstat(fs::open(path, libc::O_PATH)?.as_fd())?;
-            if stat.kind() == file::DIR { Err(Fault::new(Call::faccessat2, libc::EACCES)) } else { Ok(()) }
+            if fs::kind(path)? == file::DIR { Err(Fault::new(Call::faccessat2, libc::EACCES)) } else { Ok(()) }
         });
         match found {
             Ok(()) => return Ok(i),

@@ -110,13 +110,22 @@ pub fn filesystem_at(path: &CStr) -> Option<i64> {
     Some(unsafe { st.assume_init() }.f_type)
 }
 
-/// The inode that a path leads to (stat(2)).
-pub fn inode(path: &CStr) -> Result<u64> {
+fn stat(path: &CStr) -> Result<libc::stat> {
     let mut st = std::mem::MaybeUninit::<libc::stat>::uninit();
     // SAFETY: `path` ends with NUL; `st` is writable and of the right size.
     check(Call::fstat, unsafe { libc::stat(path.as_ptr(), st.as_mut_ptr()) })?;
     // SAFETY: stat succeeded, so it filled the structure.
-    Ok(unsafe { st.assume_init() }.st_ino)
+    Ok(unsafe { st.assume_init() })
+}
+
+/// The inode that a path leads to (stat(2)).
+pub fn inode(path: &CStr) -> Result<u64> {
+    stat(path).map(|st| st.st_ino)
+}
+
+/// The file type of what a path leads to (stat(2)).
+pub fn kind(path: &CStr) -> Result<u32> {
+    stat(path).map(|st| st.st_mode & libc::S_IFMT)
 }
 
 /// The magic number of the filesystem that a file is on (fstatfs(2)).

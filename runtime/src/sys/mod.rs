@@ -5,6 +5,7 @@
 pub mod alloc;
 pub mod bpf;
 pub mod fs;
+pub mod memory;
 pub mod mount;
 pub mod process;
 pub mod signal;

@@ -37,11 +37,17 @@ pub fn missing(group: &Group) -> Vec<String> {
 /// `container's cgroup is not empty` and `container's cgroup unexpectedly frozen` for one that exists and is unfit; a
 /// controller that a limit needs and that cannot be enabled; what mkdir(2) says. What was made until then is removed.
 pub fn make(group: &Group) -> Result<Made> {
-    // The ordinary case, in one call: version 1 has nothing to enable on the way, and what was just made is empty.
-    if group.version == Version::V1 && !group.controllers.iter().any(|c| c == "cpuset") {
+    // The ordinary case, in one call: where nothing is to be enabled on the way, what was just made is empty and fit.
+    let cpuset = group.version == Version::V1 && group.controllers.iter().any(|c| c == "cpuset");
+    if group.enable.is_empty() && group.need.is_empty() && (!cpuset || !group.path.contains('/')) {
         let dir = group.dir();
         if nix::unistd::mkdir(dir.as_str(), Mode::from_bits_truncate(0o755)).is_ok() {
-            return Ok(Made { dirs: vec![dir], skipped: false });
+            let made = Made { dirs: vec![dir], skipped: false };
+            if cpuset && let Err(error) = hand_down(group) {
+                let _ = std::fs::remove_dir(group.dir());
+                return Err(error);
+            }
+            return Ok(made);
         }
     }
     let mut made = Made::default();
@@ -112,6 +118,12 @@ fn fit(group: &Group, dir: &Dir, existed: bool) -> Result<()> {
         true => Err(Error::refused(format!("container's cgroup unexpectedly frozen: {}", dir.path()))),
         false => Ok(()),
     }
+}
+
+/// [`inherit`], of a cpuset that was just made and is known to be empty.
+fn hand_down(group: &Group) -> Result<()> {
+    let (parent, child) = (Dir::open(&group.mount)?, Dir::open(&group.dir())?);
+    ["cpuset.cpus", "cpuset.mems"].into_iter().try_for_each(|file| child.put(file, &parent.read(file)?))
 }
 
 /// A new version 1 cpuset is empty, and no task can enter an empty one.
