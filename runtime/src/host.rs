@@ -44,6 +44,9 @@ pub fn facts(spec: &Spec<'_>) -> Result<Facts, HostError> {
 }
 
 /// The permitted and the bounding set.
+///
+/// Not inlined: its buffer must not stay on the stack of a command whose init waits on a copy of it.
+#[inline(never)]
 fn held() -> Result<(u64, u64), HostError> {
     let mut buf = [0; 8192];
     let path = c"/proc/thread-self/status";

@@ -223,6 +223,7 @@ pub fn hook_text(op: &HookOp, word: Word, value: i32, call: Call, said: &str) ->
 }
 
 /// The kernel's word on where init is: `/proc/PID/cgroup`.
+#[inline(never)]
 fn check_cgroups(groups: &[Group], pid: i32) -> Result<(), Failed> {
     let mut buf = [0; 8192];
     let path = CString::new(format!("/proc/{pid}/cgroup")).unwrap_or_default();

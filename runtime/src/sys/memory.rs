@@ -45,6 +45,12 @@ pub fn park(fd: BorrowedFd<'_>, mark: usize) -> super::Result<()> {
     let heap = (base, (mark & !(PAGE - 1)).saturating_sub(base));
     let (start, end) = text();
     let mut byte = 0u8;
+    // What deeper calls left on the stack, below this one.
+    const DEPTH: usize = 256 << 10;
+    let below = (&raw const byte as usize & !(PAGE - 1)) - PAGE;
+    // SAFETY: nothing lives below the frame of this function and the page that its callees use; where the stack never
+    // reached, there is nothing mapped, which the call answers with an errno that does not matter.
+    unsafe { libc::madvise((below - DEPTH) as *mut _, DEPTH, MADV_DONTNEED) };
     loop {
         let n = wait_small(fd.as_raw_fd(), &raw mut byte, heap, (start, end - start));
         match n {
@@ -61,6 +67,7 @@ pub fn park(fd: BorrowedFd<'_>, mark: usize) -> super::Result<()> {
 /// The kernel maps sixteen pages around each one that is touched, within the mapping; MADV_RANDOM on this page alone makes
 /// it a mapping of its own, so that it comes back alone.
 #[cfg(target_arch = "x86_64")]
+#[inline(never)]
 fn wait_small(fd: i32, byte: *mut u8, heap: (usize, usize), code: (usize, usize)) -> i64 {
     const MADV_RANDOM: i32 = 1;
     let here = wait_small as *const () as usize & !(PAGE - 1);

@@ -42,6 +42,8 @@ fn magic(path: &str) -> Option<i64> {
     fs::filesystem_at(&CString::new(path).ok()?)
 }
 
+// Not inlined: its buffer must not stay on the stack of a command whose init waits on a copy of it.
+#[inline(never)]
 fn read(path: &str) -> crate::sys::Result<String> {
     let mut buf = [0; 8192];
     let n = fs::read_small(&CString::new(path).unwrap_or_default(), &mut buf)?;
