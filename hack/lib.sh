@@ -1,0 +1,58 @@
+# What the scripts of this folder share. Sourced by bash, never run.
+# shellcheck shell=bash
+
+lib_top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+note() { printf '%s\n' "== $*" >&2; }
+
+fail() {
+    printf '%s\n' "error: $*" >&2
+    exit 1
+}
+
+need_root() {
+    [ "$(id -u)" = 0 ] || fail "${0##*/} must be run as root: it makes containers"
+}
+
+# Installs those of the named Debian packages that are not there yet.
+need_packages() {
+    local package missing=()
+    for package in "$@"; do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    note "installing ${missing[*]}"
+    if [ -z "${lib_apt_updated:-}" ]; then
+        apt-get update -qq >&2
+        lib_apt_updated=yes
+    fi
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# v2, hybrid or v1: which kind of cgroup tree this host has.
+cgroup_version() {
+    if [ "$(stat -f -c %T /sys/fs/cgroup)" = cgroup2fs ]; then
+        echo v2
+    elif [ -d /sys/fs/cgroup/unified ]; then
+        echo hybrid
+    else
+        echo v1
+    fi
+}
+
+release_dir() { echo "${CARGO_TARGET_DIR:-$lib_top/target}/$(uname -m)-unknown-linux-gnu/release"; }
+
+# The runtime to work with: the one that TARE names, or our own, built now if its sources are newer than it.
+built_tare() {
+    if [ -n "${TARE:-}" ]; then
+        command -v "$TARE" || fail "TARE=$TARE: no such program"
+        return
+    fi
+    command -v cargo >/dev/null || fail "cargo is missing: install Rust 1.91 or newer (https://rustup.rs)"
+    note "building the release binaries"
+    (cd "$lib_top" && cargo build --release --locked --quiet >&2)
+    local tare
+    tare=$(release_dir)/tare
+    [ -x "$tare" ] || fail "the build has not made $tare"
+    echo "$tare"
+}
