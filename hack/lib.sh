@@ -14,20 +14,28 @@ need_root() {
     [ "$(id -u)" = 0 ] || fail "${0##*/} must be run as root: it makes containers"
 }
 
-# Installs those of the named Debian packages that are not there yet.
+# Installs those of the named Debian packages that are not there yet. Package lists are fetched when the ones at hand do not
+# serve: on a fresh machine there are none, on an old one they name files that are gone.
 need_packages() {
-    local package missing=()
+    local package missing=() log
     for package in "$@"; do
         [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
     done
     [ ${#missing[@]} -gt 0 ] || return 0
+    need_root
     note "installing ${missing[*]}"
-    if [ -z "${lib_apt_updated:-}" ]; then
-        apt-get update -qq >&2
-        lib_apt_updated=yes
+    log=$(mktemp)
+    if ! apt_install "${missing[@]}" >"$log" 2>&1; then
+        if ! { apt-get update -qq && apt_install "${missing[@]}"; } >"$log" 2>&1; then
+            tail -n 20 "$log" >&2
+            rm -f "$log"
+            fail "cannot install ${missing[*]}"
+        fi
     fi
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
+    rm -f "$log"
 }
+
+apt_install() { DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@"; }
 
 # v2, hybrid or v1: which kind of cgroup tree this host has.
 cgroup_version() {
