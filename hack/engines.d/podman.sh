@@ -13,7 +13,7 @@ status_format='{{.State.Status}}'
 start_engine() {
     # Image policy and registries are of no concern to an image that is loaded from a file.
     echo '{"default":[{"type":"insecureAcceptAnything"}]}' >"$work/policy.json"
-    "${cli[@]}" load --signature-policy "$work/policy.json" -i "$work/box.tar" >/dev/null
+    "${cli[@]}" load --signature-policy "$work/policy.json" -i "$work/box.tar" >/dev/null 2>"$work/log" || { cat "$work/log"; fail "podman cannot load the image"; }
 }
 
 stop_engine() { :; }
