@@ -3,6 +3,8 @@
 //   bench-driver time ERRORS     reads lines from stdin, answers one line each on stdout:
 //       run QUIET PROGRAM ARG…   (fields separated by tabs) sleeps QUIET µs, then runs the program; its stderr goes to the
 //                                file ERRORS. Answer: NS STATUS PEAK_KB FAULTS SWITCHES, of the command and all it waited for
+//       many COUNT JOBS PROGRAM ARG…  runs the program COUNT times, JOBS at a time; {} in an argument becomes the number of
+//                                the run, from 0. Answer: NS FAILURES
 //       reap PID                 waits for an orphan: the driver is the subreaper of what the commands leave. Answer: STATUS
 //   bench-driver count PROGRAM-FILE COMMAND ARG…
 //       traces COMMAND and every process under it. Prints two numbers: its system calls before PROGRAM-FILE is executed
@@ -23,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_ARGS = 64, MAX_LINE = 8192, MAX_PIDS = 4096 };
+enum { MAX_ARGS = 64, MAX_LINE = 8192, MAX_PIDS = 4096, MAX_JOBS = 64 };
 
 static void die(const char *what)
 {
@@ -78,6 +80,57 @@ static void run(char **argv, long quiet, int null, int errors)
 	       use.ru_nvcsw + use.ru_nivcsw);
 }
 
+// {} in a word becomes the number. The child's memory is its own: nothing is ever freed.
+static char *numbered(char *word, int number)
+{
+	char *hole = strstr(word, "{}"), *text;
+	if (!hole)
+		return word;
+	if (asprintf(&text, "%.*s%d%s", (int)(hole - word), word, number, hole + 2) < 0)
+		_exit(127);
+	return text;
+}
+
+static pid_t start_numbered(char **argv, int number, int null, int errors)
+{
+	pid_t pid = fork();
+	if (pid < 0)
+		die("fork");
+	if (pid > 0)
+		return pid;
+	for (char **word = argv; *word; word++)
+		*word = numbered(*word, number);
+	dup2(null, 0);
+	dup2(null, 1);
+	dup2(errors, 2);
+	execv(argv[0], argv);
+	_exit(127);
+}
+
+// Orphans of the commands end up here too: whatever ends is reaped, but only our own children make room for the next.
+static void many(int count, int jobs, char **argv, int null, int errors)
+{
+	pid_t running[MAX_JOBS] = { 0 };
+	int started = 0, ended = 0, failures = 0, status;
+	long long begin = now();
+	for (int i = 0; i < jobs && i < MAX_JOBS && started < count; i++)
+		running[i] = start_numbered(argv, started++, null, errors);
+	while (ended < count) {
+		pid_t pid = waitpid(-1, &status, 0);
+		if (pid < 0)
+			die("waitpid");
+		for (int i = 0; i < MAX_JOBS; i++) {
+			if (running[i] != pid)
+				continue;
+			ended++;
+			failures += status != 0;
+			running[i] = started < count ? start_numbered(argv, started++, null, errors) : 0;
+			break;
+		}
+	}
+	printf("%lld %d\n", now() - begin, failures);
+}
+
 static void reap(pid_t pid)
 {
 	int status = 0;
@@ -105,6 +158,8 @@ static int serve(const char *errors_path)
 		field[count] = NULL;
 		if (count >= 3 && !strcmp(field[0], "run"))
 			run(field + 2, atol(field[1]), null, errors);
+		else if (count >= 4 && !strcmp(field[0], "many"))
+			many(atoi(field[1]), atoi(field[2]), field + 3, null, errors);
 		else if (count == 2 && !strcmp(field[0], "reap"))
 			reap(atoi(field[1]));
 		else
