@@ -71,12 +71,15 @@ built_tare() {
     echo "$tare"
 }
 
-# Every control group, mount, runtime process and state directory of this machine, one a line.
+# Every control group, mount, runtime process and state directory of this machine, one a line. Groups may go while they are
+# looked for, and there may be none of something: neither is an error.
 machine_state() {
-    find /sys/fs/cgroup -type d 2>/dev/null | sed 's/^/group /' | sort
-    sed 's/^/mount /' /proc/self/mounts | sort
-    # shellcheck disable=SC2009
-    ps -e -o comm= | grep -E '^(tare|containerd-shim|conformance|runc|crun|conmon|floor|bench-driver)' | sed 's/^/process /' | sort
-    find /run -maxdepth 1 -name 'tare*' | sed 's/^/state /' | sort
-    find /tmp -maxdepth 1 \( -name 'tare-run.*' -o -name 'tare-bench-*' -o -name 'tare-engines.*' \) | sed 's/^/work /' | sort
+    {
+        find /sys/fs/cgroup -type d 2>/dev/null | sed 's/^/group /'
+        sed 's/^/mount /' /proc/self/mounts
+        # shellcheck disable=SC2009
+        ps -e -o comm= | grep -E '^(tare|containerd-shim|conformance|runc|crun|conmon|floor|bench-driver)' | sed 's/^/process /'
+        find /run -maxdepth 1 -name 'tare*' | sed 's/^/state /'
+        find /tmp -maxdepth 1 \( -name 'tare-run.*' -o -name 'tare-bench-*' -o -name 'tare-engines.*' \) | sed 's/^/work /'
+    } | sort || true
 }
