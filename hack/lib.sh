@@ -59,7 +59,10 @@ release_dir() { echo "${CARGO_TARGET_DIR:-$lib_top/target}/$(uname -m)-unknown-l
 # The runtime to work with: the one that TARE names, or our own, built now if its sources are newer than it.
 built_tare() {
     if [ -n "${TARE:-}" ]; then
-        command -v "$TARE" || fail "TARE=$TARE: no such program"
+        local given
+        given=$(command -v "$TARE") || fail "TARE=$TARE: no such program"
+        # Engines start it from elsewhere; a link stays a link, its name may be what matters.
+        realpath -s "$given"
         return
     fi
     command -v cargo >/dev/null || fail "cargo is missing: install Rust 1.91 or newer (https://rustup.rs)"
