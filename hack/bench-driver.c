@@ -2,7 +2,8 @@
 //
 //   bench-driver time ERRORS     reads lines from stdin, answers one line each on stdout:
 //       run QUIET PROGRAM ARG…   (fields separated by tabs) sleeps QUIET µs, then runs the program; its stderr goes to the
-//                                file ERRORS. Answer: NS STATUS PEAK_KB FAULTS SWITCHES, of the command and all it waited for
+//                                file ERRORS. Answer: NS STATUS PEAK_KB FAULTS SWITCHES, of the command and all it waited for;
+//                                switches are the voluntary ones: the others are the machine's doing
 //       many COUNT JOBS PROGRAM ARG…  runs the program COUNT times, JOBS at a time; {} in an argument becomes the number of
 //                                the run, from 0. Answer: NS FAILURES
 //       reap PID                 waits for an orphan: the driver is the subreaper of what the commands leave. Answer: STATUS
@@ -76,8 +77,7 @@ static void run(char **argv, long quiet, int null, int errors)
 	long long end = now();
 	close(gate[0]);
 	close(gate[1]);
-	printf("%lld %d %ld %ld %ld\n", end - begin, decode(status), use.ru_maxrss, use.ru_minflt + use.ru_majflt,
-	       use.ru_nvcsw + use.ru_nivcsw);
+	printf("%lld %d %ld %ld %ld\n", end - begin, decode(status), use.ru_maxrss, use.ru_minflt + use.ru_majflt, use.ru_nvcsw);
 }
 
 // {} in a word becomes the number. The child's memory is its own: nothing is ever freed.
