@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::fmt::Write as _;
 
 use crate::abi::{CAPABILITIES, RLIMITS, attr, clone, file, propagation};
-use crate::op::{Attr, CapSets, DeviceOp, EnterRoot, InitOp, JoinerOp, MountOp, MountSource, ParentOp, Tasks};
+use crate::op::{Attr, CapSets, DeviceOp, EnterRoot, InitOp, JoinerOp, MountOp, MountSource, ParentOp, Rlimit, Tasks};
 use crate::plan::{Act, Lane, Mark, OnErr, Plan, Undo};
 
 fn text(s: &CStr) -> String {
@@ -55,10 +55,7 @@ fn parent(op: &ParentOp) -> String {
             };
             format!("write {file} {}{by}", extents(text))
         }
-        ParentOp::Rlimit { resource, soft, hard } => {
-            let name = RLIMITS.get(*resource as usize).unwrap_or(&"?");
-            format!("set {name} to {} of {}", limit(*soft), limit(*hard))
-        }
+        ParentOp::Rlimit(rlimit) => resource_limit(rlimit),
         ParentOp::OomScoreAdj(score) => format!("set oom_score_adj to {score}"),
         ParentOp::Scheduler(s) => format!("set scheduler policy {} nice {} priority {}", s.policy, s.nice, s.priority),
         ParentOp::IoPriority(value) => format!("set I/O priority class {} level {}", value >> 13, value & 0x1fff),
@@ -66,6 +63,11 @@ fn parent(op: &ParentOp) -> String {
         ParentOp::CheckCgroup(group) => format!("check that init is in {}", group.dir()),
         ParentOp::SendListener { path, .. } => format!("send the notification descriptor to {}", text(path)),
     }
+}
+
+fn resource_limit(rlimit: &Rlimit) -> String {
+    let name = RLIMITS.get(rlimit.resource as usize).unwrap_or(&"?");
+    format!("set {name} to {} of {}", limit(rlimit.soft), limit(rlimit.hard))
 }
 
 fn limit(value: u64) -> String {
@@ -158,6 +160,7 @@ fn process(op: &InitOp) -> String {
     match op {
         InitOp::Keyring(name) => format!("join session keyring {}", text(name)),
         InitOp::Personality(domain) => format!("set personality {domain:#x}"),
+        InitOp::Rlimit(rlimit) => resource_limit(rlimit),
         InitOp::Umask(mask) => format!("set umask {mask:04o}"),
         InitOp::NoNewPrivileges => "set no_new_privs".to_owned(),
         InitOp::Bounding(set) => format!("keep in bounding set {}", capabilities(*set)),

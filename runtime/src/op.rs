@@ -123,14 +123,7 @@ pub enum ParentOp {
         helper: bool,
     },
     /// Sets a resource limit of init (prlimit(2)).
-    Rlimit {
-        /// Number of the resource.
-        resource: u32,
-        /// Soft limit.
-        soft: u64,
-        /// Hard limit.
-        hard: u64,
-    },
+    Rlimit(Rlimit),
     /// Writes init's oom_score_adj.
     OomScoreAdj(i32),
     /// Sets init's scheduling (sched_setattr(2)).
@@ -292,6 +285,8 @@ pub enum InitOp {
     CloseFds(u32),
     /// Tells that all is ready, then waits for `start`.
     AwaitStart,
+    /// Sets a resource limit of its own (prlimit(2)).
+    Rlimit(Rlimit),
     /// Reads back ids, capabilities, no_new_privs and compares them with the plan.
     ReadBack(ReadBack),
     /// seccomp(2).
@@ -303,6 +298,17 @@ pub enum InitOp {
         /// The environment.
         env: Vec<CString>,
     },
+}
+
+/// A resource limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rlimit {
+    /// Number of the resource.
+    pub resource: u32,
+    /// Soft limit.
+    pub soft: u64,
+    /// Hard limit.
+    pub hard: u64,
 }
 
 /// How init enters a cgroup v1.

@@ -4,9 +4,9 @@ use std::ffi::CString;
 
 use super::mounts::inside;
 use super::{Chapter, cstring, seccomp};
-use crate::abi::{CAP_SYS_ADMIN, CAPABILITIES, RLIMITS};
+use crate::abi::{CAP_SYS_ADMIN, CAP_SYS_RESOURCE, CAPABILITIES, RLIMITS};
 use crate::field::Field;
-use crate::op::{CapSets, InitOp, ParentOp, ReadBack, Scheduler};
+use crate::op::{CapSets, InitOp, ParentOp, ReadBack, Rlimit, Scheduler};
 use crate::plan::{Mark, Step};
 use crate::spec::{Process, Str};
 
@@ -201,11 +201,8 @@ fn staged(ch: &Chapter<'_>, process: &Process<'_>, sets: CapSets) -> CapSets {
 pub(super) fn limits(ch: &mut Chapter<'_>) {
     let Some(process) = &ch.spec.process else { return };
     let mut steps = Vec::new();
-    for (i, limit) in process.rlimits.iter().enumerate() {
-        let Some(resource) = RLIMITS.iter().position(|r| *r == &*limit.kind) else { continue };
-        let resource = u32::try_from(resource).unwrap_or(u32::MAX);
-        let op = ParentOp::Rlimit { resource, soft: limit.soft, hard: limit.hard };
-        steps.push(Step::parent(op, Field::at("process.rlimits[]", &[i])));
+    if !limits_itself(ch) {
+        steps.extend(rlimits(process).map(|(rlimit, field)| Step::parent(ParentOp::Rlimit(rlimit), field)));
     }
     if let Some(scheduler) = &process.scheduler {
         steps.push(Step::parent(ParentOp::Scheduler(scheduling(scheduler)), Field::new("process.scheduler")));
@@ -222,6 +219,21 @@ pub(super) fn limits(ch: &mut Chapter<'_>) {
         first.waits = Some(Mark::Ready);
     }
     ch.lanes.parent.extend(steps);
+}
+
+/// Whether init sets its resource limits: prlimit(2) of another's process takes CAP_SYS_RESOURCE once that has changed its
+/// user, and without it only one's own can be set. With it the parent does, who can raise them whatever init has become.
+fn limits_itself(ch: &Chapter<'_>) -> bool {
+    ch.facts.permitted & CAP_SYS_RESOURCE == 0 && !ch.namespaces.user
+}
+
+/// `process.rlimits`. An unknown name was refused by `validate`.
+fn rlimits<'p>(process: &'p Process<'_>) -> impl Iterator<Item = (Rlimit, Field)> + 'p {
+    process.rlimits.iter().enumerate().filter_map(|(i, limit)| {
+        let resource = RLIMITS.iter().position(|r| *r == &*limit.kind)?;
+        let resource = u32::try_from(resource).ok()?;
+        Some((Rlimit { resource, soft: limit.soft, hard: limit.hard }, Field::at("process.rlimits[]", &[i])))
+    })
 }
 
 /// The numbers of `process.scheduler` (linux/sched.h).
@@ -261,6 +273,9 @@ pub(super) fn run(ch: &mut Chapter<'_>) {
     }
     let candidates = candidates(ch, process);
     ch.lanes.init.push(Step::init(InitOp::FindProgram(candidates), Field::at("process.args[]", &[0])));
+    if limits_itself(ch) {
+        ch.lanes.init.extend(rlimits(process).map(|(rlimit, field)| Step::init(InitOp::Rlimit(rlimit), field)));
+    }
     let filter = filter(ch);
     let notify = filter.as_ref().is_some_and(|f| f.notify);
     let late = filter.and_then(|filter| {

@@ -311,6 +311,7 @@ impl Init<'_> {
         match op {
             InitOp::Keyring(name) => process::join_session_keyring(name),
             InitOp::Personality(domain) => process::personality(*domain),
+            InitOp::Rlimit(l) => process::prlimit(0, l.resource, l.soft, l.hard),
             InitOp::Umask(mask) => {
                 self.umask = None;
                 fs::umask(*mask);
