@@ -54,7 +54,7 @@ pub enum ParentOp {
         source: CString,
         /// With all mounts below.
         recursive: bool,
-        /// Whether a symbolic link as the last component is refused.
+        /// Whether a symbolic link as the last component is itself mounted, instead of what it leads to.
         nofollow: bool,
         /// Receives the detached tree.
         slot: Slot,
@@ -386,7 +386,7 @@ pub enum MountSource {
         source: CString,
         /// With all mounts below.
         recursive: bool,
-        /// The source's last component must not be a symbolic link.
+        /// A symbolic link as the source's last component is itself mounted, instead of what it leads to.
         nofollow: bool,
         /// A source that is a symbolic link becomes the same link in the container (`copy-symlink`).
         copy_symlink: bool,

@@ -256,7 +256,7 @@ fn empty(tree: &mut Tree<'_>) -> Result<OwnedFd> {
     }
     let fs = mount::fsopen(c"tmpfs")?;
     mount::fsconfig(fs.as_fd(), c"source", Some(c"tmpfs"))?;
-    mount::fsconfig(fs.as_fd(), c"mode", Some(c"0"))?;
+    mount::fsconfig(fs.as_fd(), c"mode", Some(c"555"))?;
     mount::fsconfig(fs.as_fd(), c"nr_inodes", Some(c"1"))?;
     mount::fsconfig(fs.as_fd(), c"ro", None)?;
     let made = mount::fsmount(fs.as_fd(), crate::abi::attr::RDONLY | 0xe)?;

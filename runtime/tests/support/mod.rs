@@ -26,8 +26,6 @@ pub const TARE: &str = env!("CARGO_BIN_EXE_tare");
 const BUSYBOX: &str = "/bin/busybox";
 /// No command of these tests takes long; a hang is a failure.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// All that the kernel knows.
-pub const ALL_CAPS: &[&str] = &tare::abi::CAPABILITIES;
 
 /// Whether these tests can run here. Without that they fail where CI asks for them, else they say that they are skipped.
 pub fn ready() -> bool {
