@@ -129,6 +129,8 @@ pub const CAPABILITIES: [&str; 41] = [
 
 /// CAP_SYS_ADMIN as a bit of a set.
 pub const CAP_SYS_ADMIN: u64 = 1 << 21;
+/// CAP_SYS_RESOURCE as a bit of a set.
+pub const CAP_SYS_RESOURCE: u64 = 1 << 24;
 
 /// Resource limits by number (x86, arm and riscv agree), see getrlimit(2).
 pub const RLIMITS: [&str; 16] = [

@@ -87,7 +87,7 @@ pub const ORDER: &[(&str, Is, &str, Is, &str)] = &[
     ),
     (
         "resource limit set",
-        is!(Act::Init(InitOp::Rlimit { .. })),
+        is!(Act::Init(InitOp::Rlimit(_))),
         "user changed",
         is!(Act::Init(InitOp::Uid(_))),
         "raising it takes CAP_SYS_RESOURCE, which goes with the user",

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::fmt::Write as _;
 
 use crate::abi::{CAPABILITIES, RLIMITS, attr, clone, file, propagation};
-use crate::op::{Attr, CapSets, DeviceOp, EnterRoot, InitOp, JoinerOp, MountOp, MountSource, ParentOp, Tasks};
+use crate::op::{Attr, CapSets, DeviceOp, EnterRoot, InitOp, JoinerOp, MountOp, MountSource, ParentOp, Rlimit, Tasks};
 use crate::plan::{Act, Lane, Mark, OnErr, Plan, Undo};
 
 fn text(s: &CStr) -> String {
@@ -55,7 +55,7 @@ fn parent(op: &ParentOp) -> String {
             };
             format!("write {file} {}{by}", extents(text))
         }
-        ParentOp::Rlimit { resource, soft, hard } => rlimit(*resource, *soft, *hard),
+        ParentOp::Rlimit(rlimit) => resource_limit(rlimit),
         ParentOp::OomScoreAdj(score) => format!("set oom_score_adj to {score}"),
         ParentOp::Scheduler(s) => format!("set scheduler policy {} nice {} priority {}", s.policy, s.nice, s.priority),
         ParentOp::IoPriority(value) => format!("set I/O priority class {} level {}", value >> 13, value & 0x1fff),
@@ -68,9 +68,9 @@ fn parent(op: &ParentOp) -> String {
     }
 }
 
-fn rlimit(resource: u32, soft: u64, hard: u64) -> String {
-    let name = RLIMITS.get(resource as usize).unwrap_or(&"?");
-    format!("set {name} to {} of {}", limit(soft), limit(hard))
+fn resource_limit(rlimit: &Rlimit) -> String {
+    let name = RLIMITS.get(rlimit.resource as usize).unwrap_or(&"?");
+    format!("set {name} to {} of {}", limit(rlimit.soft), limit(rlimit.hard))
 }
 
 fn limit(value: u64) -> String {
@@ -168,9 +168,9 @@ fn process(op: &InitOp) -> String {
     match op {
         InitOp::Keyring(name) => format!("join session keyring {}", text(name)),
         InitOp::Personality(domain) => format!("set personality {domain:#x}"),
+        InitOp::Rlimit(rlimit) => resource_limit(rlimit),
         InitOp::Umask(mask) => format!("set umask {mask:04o}"),
         InitOp::NoNewPrivileges => "set no_new_privs".to_owned(),
-        InitOp::Rlimit { resource, soft, hard } => rlimit(*resource, *soft, *hard),
         InitOp::Bounding { keep, .. } => format!("keep in bounding set {}", capabilities(*keep)),
         InitOp::Groups(groups) if groups.is_empty() => "set no supplementary groups".to_owned(),
         InitOp::Groups(groups) => {

@@ -54,7 +54,7 @@ pub enum ParentOp {
         source: CString,
         /// With all mounts below.
         recursive: bool,
-        /// Whether a symbolic link as the last component is refused.
+        /// Whether a symbolic link as the last component is itself mounted, instead of what it leads to.
         nofollow: bool,
         /// Receives the detached tree.
         slot: Slot,
@@ -122,15 +122,8 @@ pub enum ParentOp {
         /// Through newuidmap(1) or newgidmap(1), because the runtime is not privileged.
         helper: bool,
     },
-    /// Sets a resource limit of init (prlimit(2)), which in a user namespace has no right to raise it.
-    Rlimit {
-        /// Number of the resource.
-        resource: u32,
-        /// Soft limit.
-        soft: u64,
-        /// Hard limit.
-        hard: u64,
-    },
+    /// Sets a resource limit of init (prlimit(2)).
+    Rlimit(Rlimit),
     /// Writes init's oom_score_adj.
     OomScoreAdj(i32),
     /// Sets init's scheduling (sched_setattr(2)).
@@ -277,15 +270,6 @@ pub enum InitOp {
     Umask(u32),
     /// prctl(2), PR_SET_NO_NEW_PRIVS.
     NoNewPrivileges,
-    /// Sets a resource limit (setrlimit(2)) while init has the runtime's rights.
-    Rlimit {
-        /// Number of the resource.
-        resource: u32,
-        /// Soft limit.
-        soft: u64,
-        /// Hard limit.
-        hard: u64,
-    },
     /// Drops capabilities from the bounding set.
     Bounding {
         /// Those that stay.
@@ -313,6 +297,8 @@ pub enum InitOp {
     CloseFds(u32),
     /// Tells that all is ready, then waits for `start`.
     AwaitStart,
+    /// Sets a resource limit of its own (prlimit(2)).
+    Rlimit(Rlimit),
     /// Reads back ids, capabilities, no_new_privs and compares them with the plan.
     ReadBack(ReadBack),
     /// seccomp(2).
@@ -324,6 +310,17 @@ pub enum InitOp {
         /// The environment.
         env: Vec<CString>,
     },
+}
+
+/// A resource limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rlimit {
+    /// Number of the resource.
+    pub resource: u32,
+    /// Soft limit.
+    pub soft: u64,
+    /// Hard limit.
+    pub hard: u64,
 }
 
 /// How init enters a cgroup v1.
@@ -401,7 +398,7 @@ pub enum MountSource {
         source: CString,
         /// With all mounts below.
         recursive: bool,
-        /// The source's last component must not be a symbolic link.
+        /// A symbolic link as the source's last component is itself mounted, instead of what it leads to.
         nofollow: bool,
         /// A source that is a symbolic link becomes the same link in the container (`copy-symlink`).
         copy_symlink: bool,

@@ -38,8 +38,9 @@ pub(super) fn make(ch: &mut Chapter<'_>) -> Placed {
             made: Vec::new(),
         };
         let make = Step::parent(ParentOp::MakeCgroup(group.clone()), Field::new("linux.cgroupsPath")).undo(undo);
-        if group.version == Version::V2 || ch.namespaces.user {
-            // Version 2 is entered by the clone itself; and what a container's root may not open, it must be handed.
+        if group.version == Version::V2 || ch.namespaces.user || ch.namespaces.joins(Kind::Mount) {
+            // Version 2 is entered by the clone itself; and what a container's root may not open, or would not find in the
+            // mount namespace that it joins, it must be handed.
             let slot = ch.lanes.slot("cgroup");
             let open = ParentOp::OpenCgroup { group: group.clone(), slot };
             ch.lanes.before.push(make);

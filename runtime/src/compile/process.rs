@@ -6,7 +6,7 @@ use super::mounts::inside;
 use super::{Chapter, cstring, seccomp};
 use crate::abi::{CAP_SYS_ADMIN, CAPABILITIES, RLIMITS};
 use crate::field::Field;
-use crate::op::{CapSets, InitOp, ParentOp, ReadBack, Scheduler};
+use crate::op::{CapSets, InitOp, ParentOp, ReadBack, Rlimit, Scheduler};
 use crate::plan::{Act, Mark, Step};
 use crate::spec::{Process, Str};
 
@@ -119,10 +119,8 @@ fn labels(ch: &mut Chapter<'_>, process: &Process<'_>) {
 
 fn credentials(ch: &mut Chapter<'_>, process: &Process<'_>) {
     let user = &process.user;
-    if !ch.namespaces.user {
-        // While the user is still the runtime's own: of another's process, limits are CAP_SYS_RESOURCE's to set.
-        let steps = rlimits(process, |resource, soft, hard| Act::Init(InitOp::Rlimit { resource, soft, hard }));
-        ch.lanes.init.extend(steps);
+    if limits_itself(ch) {
+        ch.lanes.init.extend(rlimits(process).map(|(rlimit, field)| Step::init(InitOp::Rlimit(rlimit), field)));
     }
     let caps = capabilities(ch, process);
     let sets = staged(ch, process, caps.sets);
@@ -209,8 +207,8 @@ fn staged(ch: &Chapter<'_>, process: &Process<'_>, sets: CapSets) -> CapSets {
 pub(super) fn limits(ch: &mut Chapter<'_>) {
     let Some(process) = &ch.spec.process else { return };
     let mut steps = Vec::new();
-    if ch.namespaces.user {
-        steps.extend(rlimits(process, |resource, soft, hard| Act::Parent(ParentOp::Rlimit { resource, soft, hard })));
+    if !limits_itself(ch) {
+        steps.extend(rlimits(process).map(|(rlimit, field)| Step::parent(ParentOp::Rlimit(rlimit), field)));
     }
     if let Some(scheduler) = &process.scheduler {
         steps.push(Step::parent(ParentOp::Scheduler(scheduling(scheduler)), Field::new("process.scheduler")));
@@ -229,14 +227,19 @@ pub(super) fn limits(ch: &mut Chapter<'_>) {
     ch.lanes.parent.extend(steps);
 }
 
-/// `process.rlimits`, by whoever may set them.
-fn rlimits(process: &Process<'_>, act: fn(u32, u64, u64) -> Act) -> Vec<Step> {
-    let step = |(i, limit): (usize, &crate::spec::Rlimit<'_>)| {
+/// Whether init sets its resource limits, while it has the runtime's user and rights: prlimit(2) of another user's process
+/// takes CAP_SYS_RESOURCE. In a user namespace of its own init has no right to raise any, so there the parent does it.
+fn limits_itself(ch: &Chapter<'_>) -> bool {
+    !ch.namespaces.user
+}
+
+/// `process.rlimits`. An unknown name was refused by `validate`.
+fn rlimits<'p>(process: &'p Process<'_>) -> impl Iterator<Item = (Rlimit, Field)> + 'p {
+    process.rlimits.iter().enumerate().filter_map(|(i, limit)| {
         let resource = RLIMITS.iter().position(|r| *r == &*limit.kind)?;
         let resource = u32::try_from(resource).ok()?;
-        Some(Step::new(act(resource, limit.soft, limit.hard), Field::at("process.rlimits[]", &[i])))
-    };
-    process.rlimits.iter().enumerate().filter_map(step).collect()
+        Some((Rlimit { resource, soft: limit.soft, hard: limit.hard }, Field::at("process.rlimits[]", &[i])))
+    })
 }
 
 /// The numbers of `process.scheduler` (linux/sched.h).

@@ -55,7 +55,9 @@ fn hint(op: &InitOp, fault: Fault) -> Option<&'static str> {
         }
         (InitOp::Mount(_), Call::open_tree, libc::ENOENT) => "the source of a bind mount must exist",
         (InitOp::Mount(_), Call::openat2, libc::ENOTDIR) => "a directory must be mounted on ordinary directory",
-        (InitOp::Mount(_), Call::move_mount, libc::ENOTDIR) => "must be mounted on ordinary directory or file alike",
+        (InitOp::Mount(_), Call::move_mount, libc::ENOTDIR | libc::EINVAL) => {
+            "a directory must be mounted on ordinary directory, a file on a file"
+        }
         (InitOp::Mount(_), Call::openat2, libc::EROFS) => "the root filesystem is read-only and lacks the mount point",
         (InitOp::Mount(_), Call::mount_setattr, libc::EPERM) => {
             "in a user namespace, flags that the host set on the source cannot be cleared"

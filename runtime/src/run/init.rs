@@ -400,13 +400,13 @@ impl Init<'_> {
         match op {
             InitOp::Keyring(name) => process::join_session_keyring(name),
             InitOp::Personality(domain) => process::personality(*domain),
+            InitOp::Rlimit(l) => process::prlimit(0, l.resource, l.soft, l.hard),
             InitOp::Umask(mask) => {
                 self.umask = None;
                 fs::umask(*mask);
                 Ok(())
             }
             InitOp::NoNewPrivileges => process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map(drop),
-            InitOp::Rlimit { resource, soft, hard } => process::prlimit(0, *resource, *soft, *hard),
             InitOp::Bounding { drop, .. } => identity::drop_bounding(*drop),
             InitOp::Groups(groups) => process::setgroups(groups),
             InitOp::Gid(gid) => process::setgid(*gid),

@@ -283,7 +283,7 @@ fn empty(tree: &mut Tree<'_>) -> Result<OwnedFd> {
         return mount::open_tree(empty.as_fd(), c"", false, false);
     }
     let fs = Handle::from(mount::fsopen(c"tmpfs")?);
-    mount::fsconfig(fs.as_fd(), c"mode", Some(c"0"))?;
+    mount::fsconfig(fs.as_fd(), c"mode", Some(c"555"))?;
     mount::fsconfig(fs.as_fd(), c"nr_inodes", Some(c"1"))?;
     let made = mount::fsmount(fs.as_fd(), crate::abi::attr::RDONLY | 0xe)?;
     tree.empty = Some(made);

@@ -91,7 +91,7 @@ pub fn act(
         ParentOp::DenySetgroups => proc_write(pid, "setgroups", "deny"),
         ParentOp::WriteMap { file, text, helper: false } => proc_write(pid, file, text),
         ParentOp::WriteMap { file, text, helper: true } => map_by_helper(pid, file, text),
-        ParentOp::Rlimit { resource, soft, hard } => Ok(process::prlimit(pid, *resource, *soft, *hard)?),
+        ParentOp::Rlimit(l) => Ok(process::prlimit(pid, l.resource, l.soft, l.hard)?),
         ParentOp::OomScoreAdj(score) => proc_write(pid, "oom_score_adj", &score.to_string()),
         ParentOp::Scheduler(scheduler) => Ok(process::sched_setattr(pid, scheduler)?),
         ParentOp::IoPriority(value) => Ok(process::ioprio_set(pid, *value)?),

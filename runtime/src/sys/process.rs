@@ -288,7 +288,7 @@ pub fn capget() -> Result<CapSets> {
     })
 }
 
-/// prlimit(2): sets a limit of another process.
+/// prlimit(2): sets a limit of a process; 0 is the caller.
 pub fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
     let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
     // SAFETY: `limit` is readable; no old limit is asked for.
