@@ -16,6 +16,7 @@ use crate::time::Timestamp;
 use crate::walk::{self, Means, Ready};
 use crate::{check, host, parse, undo};
 
+pub mod exec;
 pub mod status;
 
 pub use status::{Status, status};

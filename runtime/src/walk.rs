@@ -239,7 +239,15 @@ impl<'p> Walker<'p> {
         let (rx, init_tx) = fs::pipe()?;
         let kit = self.kit();
         let into = cgroup.and_then(|s| self.slots[usize::from(s.0)].as_ref());
-        match process::clone3(flags, into.map(AsFd::as_fd))? {
+        let cloned = match process::clone3(flags, into.map(AsFd::as_fd)) {
+            Ok(cloned) => cloned,
+            Err(fault) => {
+                // Another clone may be tried instead, which needs these again.
+                (self.means.gate, self.means.console) = (kit.gate, kit.console);
+                return Err(fault.into());
+            }
+        };
+        match cloned {
             Cloned::Child => {
                 // The parent's ends must not stay open here, or nobody would ever learn of the parent's death.
                 drop((rx, tx));

@@ -9,6 +9,7 @@ pub mod init;
 mod mount;
 pub mod parent;
 pub mod path;
+pub mod proc;
 mod program;
 mod terminal;
 pub mod wire;
