@@ -58,10 +58,7 @@ fn parent(op: &ParentOp) -> String {
             };
             format!("write {file} {}{by}", extents(text))
         }
-        ParentOp::Rlimit { resource, soft, hard } => {
-            let name = RLIMITS.get(*resource as usize).unwrap_or(&"?");
-            format!("set {name} to {} of {}", limit(*soft), limit(*hard))
-        }
+        ParentOp::Rlimit { resource, soft, hard } => rlimit(*resource, *soft, *hard),
         ParentOp::OomScoreAdj(score) => format!("set oom_score_adj to {score}"),
         ParentOp::Scheduler(s) => format!("set scheduler policy {} nice {} priority {}", s.policy, s.nice, s.priority),
         ParentOp::IoPriority(value) => format!("set I/O priority class {} level {}", value >> 13, value & 0x1fff),
@@ -69,6 +66,11 @@ fn parent(op: &ParentOp) -> String {
         ParentOp::CheckCgroup(group) => format!("check that init is in {}", group.dir()),
         ParentOp::SendListener { path, .. } => format!("send the notification descriptor to {}", text(path)),
     }
+}
+
+fn rlimit(resource: u32, soft: u64, hard: u64) -> String {
+    let name = RLIMITS.get(resource as usize).unwrap_or(&"?");
+    format!("set {name} to {} of {}", limit(soft), limit(hard))
 }
 
 fn limit(value: u64) -> String {
@@ -194,6 +196,7 @@ fn process(op: &InitOp) -> String {
         InitOp::Capabilities(sets) => format!("set capabilities: {}", sets_text(*sets)),
         InitOp::Ambient(set) => format!("raise ambient {}", capabilities(*set)),
         InitOp::Home(uid) => format!("find the home of user {uid}"),
+        InitOp::Rlimit { resource, soft, hard } => rlimit(*resource, *soft, *hard),
         InitOp::FindProgram(candidates) => match candidates.as_slice() {
             [one] => format!("check program {}", text(one)),
             many => format!("find program in {}", list(many).replace(' ', ":")),

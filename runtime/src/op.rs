@@ -324,6 +324,15 @@ pub enum InitOp {
     FindProgram(Vec<CString>),
     /// close_range(2): every descriptor from this one on goes at exec.
     CloseFds(u32),
+    /// Sets a resource limit of its own (prlimit(2)), where the parent may not change another user's process.
+    Rlimit {
+        /// Number of the resource.
+        resource: u32,
+        /// Soft limit.
+        soft: u64,
+        /// Hard limit.
+        hard: u64,
+    },
     /// Tells that all is ready, then waits for `start`.
     AwaitStart,
     /// Reads back ids, capabilities, no_new_privs and compares them with the plan.

@@ -196,7 +196,11 @@ impl<'p> Walker<'p> {
             if let Some(needed) = self.edges.waits[n] {
                 self.hear(needed)?;
             }
-            let mut done = self.act(n, op);
+            let mut done = match op {
+                // What it hears of is told with its own field already.
+                ParentOp::MeetInit => Ok(self.meet_init()?),
+                op => self.act(n, op),
+            };
             if let Err(parent::Failed { errno: Some(errno), .. }) = &done {
                 match &step.on_err {
                     OnErr::Skip(errnos) if errnos.contains(errno) => done = Ok(()),
@@ -226,7 +230,6 @@ impl<'p> Walker<'p> {
     fn act(&mut self, n: usize, op: &'p ParentOp) -> Result<(), parent::Failed> {
         match op {
             ParentOp::Clone { flags, cgroup, joiner } => self.clone_child(*flags, *cgroup, *joiner),
-            ParentOp::MeetInit => self.meet_init(),
             op => {
                 let child = self.child.as_ref().map(|c| (c.pid, c.pidfd.as_fd()));
                 parent::act(op, child, &mut self.slots, self.yielded).map_err(|failed| failed.of_step(n, self.plan))
@@ -280,22 +283,36 @@ impl<'p> Walker<'p> {
         Kit { plan, edges, hooks, args, env, gate: self.means.gate.take(), console: self.means.console.take() }
     }
 
-    /// The joiner says who init is, and goes.
-    fn meet_init(&mut self) -> Result<(), parent::Failed> {
-        let lost = || parent::Failed::text("the process that joins the namespaces died");
-        let child = self.child.as_mut().ok_or_else(lost)?;
-        match wire::receive(child.rx.as_fd())? {
-            Some(message) if message.word == Word::Pid => {
-                process::wait(child.pidfd.as_fd(), true)?;
-                // Init is our own child and not yet reaped: the pid cannot be another's.
-                child.pidfd = process::pidfd_open(message.value)?;
-                child.pid = message.value;
-                child.joiner = false;
-                Ok(())
+    /// The joiner says who init is, and goes. Init is on its way already, and what it says may come first.
+    fn meet_init(&mut self) -> Result<(), WalkError> {
+        let plan = self.plan;
+        let lost = || sentence("the process that joins the namespaces died");
+        let fault = |f: Fault| sentence(f.to_string());
+        let mut failed = None;
+        loop {
+            let child = self.child.as_mut().ok_or_else(lost)?;
+            let Some(message) = wire::receive(child.rx.as_fd()).map_err(fault)? else { return Err(lost()) };
+            let by_joiner =
+                plan.steps.get(usize::from(message.step)).is_some_and(|s| s.act.lane() == Lane::Joiner);
+            match message.word {
+                Word::Pid => {
+                    process::wait(child.pidfd.as_fd(), true).map_err(fault)?;
+                    // Init is our own child and not yet reaped: the pid cannot be another's.
+                    child.pidfd = process::pidfd_open(message.value).map_err(fault)?;
+                    child.pid = message.value;
+                    child.joiner = false;
+                    return failed.map_or(Ok(()), |message| Err(told(plan, &message)));
+                }
+                Word::Done => self.note(&message),
+                _ if by_joiner => return Err(told(plan, &message)),
+                _ => failed = Some(message),
             }
-            Some(message) => Err(parent::Failed::text(told(self.plan, &message).message).whole()),
-            None => Err(lost()),
         }
+    }
+
+    fn note(&mut self, message: &Message) {
+        self.heard = Some(usize::from(message.step));
+        self.yielded = message.value;
     }
 
     /// Waits until init has done a step.
@@ -304,10 +321,7 @@ impl<'p> Walker<'p> {
             let child =
                 self.child.as_ref().ok_or_else(|| sentence("the plan waits for a process that it does not make"))?;
             match wire::receive(child.rx.as_fd()) {
-                Ok(Some(message)) if message.word == Word::Done => {
-                    self.heard = Some(usize::from(message.step));
-                    self.yielded = message.value;
-                }
+                Ok(Some(message)) if message.word == Word::Done => self.note(&message),
                 Ok(Some(message)) => return Err(told(self.plan, &message)),
                 Ok(None) => {
                     let end = end_of(child.pidfd.as_fd());
@@ -346,10 +360,13 @@ impl<'p> Walker<'p> {
             // The joiner may have made init already, whose pid is still in the pipe.
             let _ = process::pidfd_kill(child.pidfd.as_fd(), libc::SIGKILL);
             let _ = process::wait(child.pidfd.as_fd(), true);
-            if let Ok(Some(Message { word: Word::Pid, value, .. })) = last_word(child.rx.as_fd())
-                && let Ok(pidfd) = process::pidfd_open(value)
-            {
-                end(pidfd.as_fd());
+            while let Ok(Some(message)) = last_word(child.rx.as_fd()) {
+                if message.word == Word::Pid
+                    && let Ok(pidfd) = process::pidfd_open(message.value)
+                {
+                    end(pidfd.as_fd());
+                    return;
+                }
             }
             return;
         }

@@ -207,7 +207,9 @@ pub(super) fn limits(ch: &mut Chapter<'_>) {
         let Some(resource) = RLIMITS.iter().position(|r| *r == &*limit.kind) else { continue };
         let resource = u32::try_from(resource).unwrap_or(u32::MAX);
         let op = ParentOp::Rlimit { resource, soft: limit.soft, hard: limit.hard };
-        steps.push(Step::parent(op, Field::at("process.rlimits[]", &[i])));
+        let step = Step::parent(op, Field::at("process.rlimits[]", &[i]));
+        // EPERM: another user's process, to a runtime without CAP_SYS_RESOURCE. The process then sets it itself, at the end.
+        steps.push(if own_limits(ch, process) { step.skip(&[1]) } else { step });
     }
     if let Some(scheduler) = &process.scheduler {
         steps.push(Step::parent(ParentOp::Scheduler(scheduling(scheduler)), Field::new("process.scheduler")));
@@ -224,6 +226,25 @@ pub(super) fn limits(ch: &mut Chapter<'_>) {
         first.waits = Some(Mark::Ready);
     }
     ch.lanes.parent.extend(steps);
+}
+
+/// Whether the process itself sets its limits once more: root's need it not, and a filter that is loaded before may forbid it.
+fn own_limits(ch: &Chapter<'_>, process: &Process<'_>) -> bool {
+    let notify = ch.linux.seccomp.as_ref().is_some_and(|s| s.listener_path.is_some());
+    process.user.uid | process.user.gid != 0 && !notify
+}
+
+/// The limits that the parent may have been unable to set.
+fn late_limits(ch: &mut Chapter<'_>, process: &Process<'_>) {
+    if !own_limits(ch, process) {
+        return;
+    }
+    for (i, limit) in process.rlimits.iter().enumerate() {
+        let Some(resource) = RLIMITS.iter().position(|r| *r == &*limit.kind) else { continue };
+        let resource = u32::try_from(resource).unwrap_or(u32::MAX);
+        let op = InitOp::Rlimit { resource, soft: limit.soft, hard: limit.hard };
+        ch.lanes.init.push(Step::init(op, Field::at("process.rlimits[]", &[i])));
+    }
 }
 
 /// The numbers of `process.scheduler` (linux/sched.h).
@@ -283,6 +304,7 @@ pub(super) fn run(ch: &mut Chapter<'_>) {
     if ch.target.is_none() {
         super::hooks::start_container(ch);
     }
+    late_limits(ch, process);
     ch.lanes.init.extend(late);
     final_capabilities(ch, process);
     let args = strings(ch, &process.args, "process.args[]");

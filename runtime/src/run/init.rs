@@ -339,6 +339,7 @@ impl Init<'_> {
             InitOp::Capabilities(sets) => process::capset(*sets),
             InitOp::Ambient(set) => identity::raise_ambient(*set),
             InitOp::ReadBack(expected) => identity::read_back(expected),
+            InitOp::Rlimit { resource, soft, hard } => process::prlimit(0, *resource, *soft, *hard),
             InitOp::Home(uid) => {
                 program::home(*uid, &mut self.home);
                 Ok(())
