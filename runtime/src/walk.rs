@@ -4,10 +4,14 @@
 //! and becomes a sentence with the help of the plan. Undoing is not the walker's: the journal holds what is to be undone,
 //! written before the first step.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use crate::op::{InitOp, ParentOp};
 use crate::plan::{Act, Lane, OnErr, Plan};
+use crate::run::diagnose::{self, Program};
 use crate::run::init::{Gate, Kit};
 use crate::run::wire::{self, Message, Word};
 use crate::run::{hook, init, parent};
@@ -37,6 +41,23 @@ impl Edges {
 pub struct WalkError {
     /// The whole sentence: field, what was tried, hint, and last what engines match.
     pub message: String,
+    /// Where it was the program that could not be executed: which, and where in the sentence a hint belongs.
+    pub program: Option<Box<(Program, usize)>>,
+}
+
+impl WalkError {
+    /// Looks for the cause of a program that could not be executed, in the root that it was to be executed in, and says it
+    /// before what engines match.
+    #[must_use]
+    pub fn explained_in(mut self, root: &Path) -> Self {
+        let Some((program, at)) = self.program.take().map(|p| *p) else { return self };
+        let place = CString::new(root.as_os_str().as_bytes()).ok();
+        let root = place.and_then(|place| fs::open(&place, libc::O_PATH | libc::O_DIRECTORY).ok());
+        if let Some(hint) = root.and_then(|root| diagnose::program(root.as_fd(), &program)) {
+            self.message.insert_str(at, &format!("(hint: {hint}) "));
+        }
+        self
+    }
 }
 
 impl std::fmt::Display for WalkError {
@@ -110,7 +131,7 @@ pub fn walk(plan: &Plan, means: Means) -> Result<Ready, WalkError> {
 }
 
 fn sentence(text: impl Into<String>) -> WalkError {
-    WalkError { message: text.into() }
+    WalkError { message: text.into(), program: None }
 }
 
 impl Ready {
@@ -398,7 +419,25 @@ fn told(plan: &Plan, message: &Message) -> WalkError {
         (Act::Init(op), _) => crate::run::failure::init(op, Fault::new(message.call, message.value), said),
         _ => format!("{}{}", crate::explain::act(&step.act), failure(message.call, message.value)),
     };
-    sentence(format!("{}: {lane}{text}", step.from))
+    let field = format!("{}: {lane}", step.from);
+    let program = program_of(plan, &step.act, message.value).map(|program| Box::new((program, field.len())));
+    WalkError { message: field + &text, program }
+}
+
+/// The program that a step looked for or executed.
+fn program_of(plan: &Plan, act: &Act, errno: i32) -> Option<Program> {
+    if !matches!(act, Act::Init(InitOp::FindProgram(_) | InitOp::Exec { .. })) {
+        return None;
+    }
+    let mut program = Program { errno, ..Program::default() };
+    for step in &plan.steps {
+        match &step.act {
+            Act::Init(InitOp::FindProgram(candidates)) => program.candidates.clone_from(candidates),
+            Act::Init(InitOp::Chdir(cwd)) => program.cwd.clone_from(cwd),
+            _ => {}
+        }
+    }
+    Some(program)
 }
 
 fn failure(call: Call, errno: i32) -> String {

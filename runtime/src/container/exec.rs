@@ -66,8 +66,9 @@ pub fn exec(ask: Exec<'_>) -> Result<Executed> {
         Error::new(format!("the plan is not sound, which is a defect of this program: {}", broken.join("; ")))
     })?;
     let means = Means { gate: None, console: ask.console };
-    let walked = walk::walk(&compiled.plan, means).map_err(Error::from);
-    let ready = walked.and_then(|ready| run(&compiled.plan, ready, ask.pid_file.as_deref()));
+    let root = PathBuf::from(format!("/proc/{}/root", record.pid));
+    let walked = walk::walk(&compiled.plan, means).map_err(|e| Error::from(e.explained_in(&root)));
+    let ready = walked.and_then(|ready| run(&compiled.plan, ready, ask.pid_file.as_deref(), &root));
     match ready {
         Ok(ready) => Ok(Executed { pidfd: ready.pidfd, warnings: compiled.warnings }),
         // What failed because the container ended meanwhile says so in the words that engines know.
@@ -114,9 +115,12 @@ fn moved(group: &Group, pid: i32) -> Option<String> {
 }
 
 /// Lets the process go on to its program. One that cannot be told of must not run.
-fn run(plan: &Plan, ready: Ready, pid_file: Option<&Path>) -> Result<Ready> {
+fn run(plan: &Plan, ready: Ready, pid_file: Option<&Path>, root: &Path) -> Result<Ready> {
     let told = pid_file.map_or(Ok(()), |path| write_pid_file(path, ready.pid));
-    let ran = told.and_then(|()| Ok(ready.release().and_then(|()| ready.until_executed(plan))?));
+    let ran = told.and_then(|()| {
+        let executed = ready.release().and_then(|()| ready.until_executed(plan));
+        executed.map_err(|e| Error::from(e.explained_in(root)))
+    });
     let Err(error) = ran else { return Ok(ready) };
     let _ = process::pidfd_kill(ready.pidfd.as_fd(), libc::SIGKILL);
     let _ = fs::poll([(ready.pidfd.as_fd(), libc::POLLIN)], super::DEATH_MS);

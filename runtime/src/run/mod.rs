@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 mod copy_up;
+pub mod diagnose;
 pub mod failure;
 pub mod hook;
 mod identity;
