@@ -313,8 +313,7 @@ impl<'p> Walker<'p> {
         loop {
             let child = self.child.as_mut().ok_or_else(lost)?;
             let Some(message) = wire::receive(child.rx.as_fd()).map_err(fault)? else { return Err(lost()) };
-            let by_joiner =
-                plan.steps.get(usize::from(message.step)).is_some_and(|s| s.act.lane() == Lane::Joiner);
+            let by_joiner = plan.steps.get(usize::from(message.step)).is_some_and(|s| s.act.lane() == Lane::Joiner);
             match message.word {
                 Word::Pid => {
                     process::wait(child.pidfd.as_fd(), true).map_err(fault)?;

@@ -17,7 +17,10 @@ fn ok(answer: &Answer) -> &str {
 fn refused(answer: &Answer, tail: &str) {
     assert_eq!(answer.code, 255, "{answer:?}");
     assert_eq!(answer.err.lines().count(), 1, "{answer:?}");
-    assert!(answer.err.contains("exec failed: ") && answer.err.trim_end().ends_with(&format!("{tail}\"")), "{answer:?}");
+    assert!(
+        answer.err.contains("exec failed: ") && answer.err.trim_end().ends_with(&format!("{tail}\"")),
+        "{answer:?}"
+    );
 }
 
 const EMPTY: &str = "0000000000000000";
@@ -34,7 +37,10 @@ fn the_process_is_the_containers_own_with_its_flags() {
     let script = ["sh", "-c", "id; echo $A $HOME; readlink /proc/self/cwd"];
     assert_eq!(ok(&c.exec(&options, &script)), "uid=5 gid=6 groups=7\nb /\n/etc");
     assert_eq!(ok(&c.exec(&["-u", "1000"], &["sh", "-c", "echo $HOME"])), "/tmp");
-    assert_eq!(ok(&c.exec(&["--no-new-privs"], &["sh", "-c", "exec grep NoNewPrivs /proc/self/status"])), "NoNewPrivs:\t1");
+    assert_eq!(
+        ok(&c.exec(&["--no-new-privs"], &["sh", "-c", "exec grep NoNewPrivs /proc/self/status"])),
+        "NoNewPrivs:\t1"
+    );
     // Options behind the id are the command's.
     assert_eq!(ok(&c.exec(&[], &["echo", "-u", "5"])), "-u 5");
 }
@@ -56,7 +62,8 @@ fn a_process_file_says_it_all_and_the_container_the_rest() {
     assert_eq!((status(text, "CapBnd"), status(text, "CapInh")), ("0000000000000001", EMPTY));
     assert_eq!(status(text, "NoNewPrivs"), "0", "the file decides");
 
-    std::fs::write(c.path("bad.json"), "{\"args\": [\"true\"], \"cwd\": \"rel\", \"user\": {\"uid\": -1}}").expect("file");
+    std::fs::write(c.path("bad.json"), "{\"args\": [\"true\"], \"cwd\": \"rel\", \"user\": {\"uid\": -1}}")
+        .expect("file");
     let answer = c.exec(&["--process", c.path("bad.json")], &[]);
     assert!(answer.code == 255 && answer.err.contains("process.user.uid"), "{answer:?}");
     std::fs::write(c.path("torn.json"), "{\"args\": [").expect("file");
@@ -78,10 +85,10 @@ fn it_gains_nothing_that_was_not_given() {
     // Standard streams, and the directory that ls itself has open.
     let fds = c.exec(&[], &["ls", "/proc/self/fd"]);
     assert_eq!(fds.out, "0\n1\n2\n3\n", "{fds:?}");
-    let with_more = format!("exec 3</dev/null 4</dev/null 9</etc/passwd; exec \"$@\"");
+    let with_more = "exec 3</dev/null 4</dev/null 9</etc/passwd; exec \"$@\"";
     let mut command = std::process::Command::new("sh");
     let tare = c.command(&["exec", "--preserve-fds", "2", &c.id, "ls", "/proc/self/fd"]);
-    command.args(["-c", &with_more, "sh"]).arg(tare.get_program()).args(tare.get_args());
+    command.args(["-c", with_more, "sh"]).arg(tare.get_program()).args(tare.get_args());
     let answer = Answer::from(command.output().expect("sh"));
     assert_eq!((answer.code, &*answer.out), (0, "0\n1\n2\n3\n4\n5\n"), "{answer:?}");
     refused(&c.exec(&["--preserve-fds", "2"], &["true"]), "descriptor 3 (of 2 from 3 on) is not open");
@@ -112,7 +119,8 @@ fn the_exit_code_is_the_commands() {
     let Some(c) = Sleeper::start("codes", |_| {}) else { return };
     assert_eq!(c.exec(&[], &["sh", "-c", "exit 7"]).code, 7);
     assert_eq!(c.exec(&[], &["sh", "-c", "kill -9 $$"]).code, 128 + 9);
-    let foreground = c.command(&["exec", &c.id, "sh", "-c", "trap 'exit 3' TERM; echo up; while true; do sleep 0.1; done"]);
+    let foreground =
+        c.command(&["exec", &c.id, "sh", "-c", "trap 'exit 3' TERM; echo up; while true; do sleep 0.1; done"]);
     // The signal goes to the command itself, not to the timeout before it.
     let mut args = foreground.get_args().skip(3);
     let mut child = std::process::Command::new(args.next().expect("tare"));
@@ -165,7 +173,11 @@ fn a_created_container_can_be_entered_a_stopped_one_not() {
     let Some(c) = Sleeper::create("created", |_| {}) else { return };
     assert_eq!(ok(&c.exec(&[], &["readlink", "/proc/self/ns/pid"])), ns(c.pid(), "pid"));
     assert_eq!(c.tare(&["kill", &c.id, "KILL"]).code, 0);
-    while c.tare(&["state", &c.id]).out.contains("created") {}
+    let gone = (0..200).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        c.tare(&["state", &c.id]).out.contains("\"stopped\"")
+    });
+    assert!(gone, "it does not stop");
     refused(&c.exec(&[], &["true"]), "container not running");
 }
 
@@ -242,7 +254,8 @@ fn a_terminal_is_relayed() {
 
 #[test]
 fn the_affinity_of_exec_is_set() {
-    let Some(c) = Sleeper::start("cpus", |config| config["process"]["execCPUAffinity"] = json!({"initial": "0", "final": "0"}))
+    let Some(c) =
+        Sleeper::start("cpus", |config| config["process"]["execCPUAffinity"] = json!({"initial": "0", "final": "0"}))
     else {
         return;
     };

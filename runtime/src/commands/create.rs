@@ -98,11 +98,7 @@ pub(super) fn request(ask: &cli::Create, bundle: &Bundle) -> Request {
 }
 
 /// The rules of terminals: detached, one needs a console socket, and a console socket needs a terminal.
-pub(super) fn console(
-    socket: Option<&Path>,
-    terminal: bool,
-    detached: bool,
-) -> Result<Option<OwnedFd>, Failure> {
+pub(super) fn console(socket: Option<&Path>, terminal: bool, detached: bool) -> Result<Option<OwnedFd>, Failure> {
     match (socket, terminal) {
         (None, true) if detached => {
             Err(usage("cannot allocate tty if runc will detach without setting console socket"))

@@ -107,11 +107,7 @@ pub fn compile(
         linux,
         facts,
         request,
-        namespaces: Namespaces {
-            new: target.kinds,
-            joined: Vec::new(),
-            user: target.kinds & clone::NEWUSER != 0,
-        },
+        namespaces: Namespaces { new: target.kinds, joined: Vec::new(), user: target.kinds & clone::NEWUSER != 0 },
         lanes: &mut lanes,
         problems: &mut problems,
         procfs: None,

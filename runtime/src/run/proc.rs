@@ -19,8 +19,7 @@ pub fn stat(pid: i32) -> Option<(u8, u64)> {
 /// # Errors
 /// The process is gone, or hides them from the caller.
 pub fn other_namespaces(pid: i32) -> std::io::Result<u64> {
-    let kinds =
-        [Kind::User, Kind::Pid, Kind::Network, Kind::Mount, Kind::Ipc, Kind::Uts, Kind::Cgroup, Kind::Time];
+    let kinds = [Kind::User, Kind::Pid, Kind::Network, Kind::Mount, Kind::Ipc, Kind::Uts, Kind::Cgroup, Kind::Time];
     let mut others = 0;
     for kind in kinds {
         // A kernel without this kind has no such link.

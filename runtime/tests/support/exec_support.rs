@@ -35,8 +35,7 @@ pub(crate) struct Sleeper {
     pub(crate) id: String,
 }
 
-const APPLETS: [&str; 12] =
-    ["sh", "ls", "cat", "sleep", "id", "grep", "echo", "true", "ps", "tty", "kill", "readlink"];
+const APPLETS: [&str; 12] = ["sh", "ls", "cat", "sleep", "id", "grep", "echo", "true", "ps", "tty", "kill", "readlink"];
 
 impl Sleeper {
     /// Makes a bundle whose config `change` may alter, and creates its container. `None`, with a word on standard error, for
@@ -108,7 +107,8 @@ impl Sleeper {
 
     /// `exec` with these options and this command.
     pub(crate) fn exec(&self, options: &[&str], args: &[&str]) -> Answer {
-        let all: Vec<&str> = ["exec"].iter().chain(options).copied().chain([&*self.id]).chain(args.iter().copied()).collect();
+        let all: Vec<&str> =
+            ["exec"].iter().chain(options).copied().chain([&*self.id]).chain(args.iter().copied()).collect();
         self.tare(&all)
     }
 
