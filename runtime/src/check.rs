@@ -24,6 +24,20 @@ pub const ORDER: &[(&str, Is, &str, Is, &str)] = &[
         "an unprivileged gid map is refused otherwise (CVE-2014-8989)",
     ),
     (
+        "container's init identified",
+        is!(Act::Parent(ParentOp::OpenProcess { .. })),
+        "container's namespaces joined",
+        is!(Act::Joiner(JoinerOp::JoinProcess { .. })),
+        "the pid may have become another's since the state was written",
+    ),
+    (
+        "cgroup entered by the joiner",
+        is!(Act::Joiner(JoinerOp::Attach(_))),
+        "container's namespaces joined",
+        is!(Act::Joiner(JoinerOp::JoinProcess { .. })),
+        "what the container sees must be bound by its limits already",
+    ),
+    (
         "cgroup entered",
         is!(Act::Init(InitOp::Attach(_))),
         "cgroup namespace made",
@@ -176,7 +190,9 @@ fn reads(act: &Act) -> Vec<Slot> {
         Act::Parent(ParentOp::MapTree { tree, mapping, .. }) => [Some(*tree), *mapping].into_iter().flatten().collect(),
         Act::Parent(ParentOp::Clone { cgroup, .. }) => cgroup.iter().copied().collect(),
         Act::Joiner(JoinerOp::Join { slot, .. }) => vec![*slot],
-        Act::Init(InitOp::Attach(Tasks::Slot(slot))) => vec![*slot],
+        Act::Joiner(JoinerOp::JoinProcess { process, .. }) => vec![*process],
+        Act::Joiner(JoinerOp::Attach(Tasks::Slot(slot))) | Act::Init(InitOp::Attach(Tasks::Slot(slot))) => vec![*slot],
+        Act::Init(InitOp::OwnRoot(slot)) => slot.iter().copied().collect(),
         Act::Init(InitOp::WriteProc { proc, .. }) => vec![*proc],
         Act::Init(InitOp::Mount(op)) => match op.source {
             MountSource::Tree(slot) => vec![slot],
@@ -192,7 +208,9 @@ fn writes(act: &Act) -> Option<Slot> {
             ParentOp::OpenNamespace { slot, .. }
             | ParentOp::OpenTree { slot, .. }
             | ParentOp::MakeMapping { slot, .. }
-            | ParentOp::OpenCgroup { slot, .. },
+            | ParentOp::OpenCgroup { slot, .. }
+            | ParentOp::OpenProcess { slot, .. }
+            | ParentOp::OpenDirectory { slot, .. },
         ) => Some(*slot),
         Act::Init(InitOp::Procfs(slot)) => Some(*slot),
         Act::Init(InitOp::Mount(op)) => op.keep,
@@ -255,6 +273,12 @@ fn shape(plan: &Plan, broken: &mut Vec<String>) {
     let init_last = plan.steps.iter().rposition(|s| s.act.lane() == Lane::Init);
     if init_last.is_some_and(|n| !matches!(plan.steps[n].act, Act::Init(InitOp::Exec { .. }))) {
         broken.push("init does something after execve".to_owned());
+    }
+    // A joiner that enters a container must not be open to it (CVE-2016-9962).
+    let joined = plan.steps.iter().position(|s| matches!(s.act, Act::Joiner(JoinerOp::JoinProcess { .. })));
+    let closed = plan.steps.iter().position(|s| matches!(s.act, Act::Joiner(JoinerOp::Undumpable)));
+    if joined.is_some_and(|joined| closed.is_none_or(|closed| closed > joined)) {
+        broken.push("the joiner enters the container while it can be ptraced".to_owned());
     }
     // What stands behind the gate happens in another process's time: the parent may be gone.
     let waits_behind = plan

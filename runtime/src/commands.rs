@@ -10,6 +10,7 @@ use crate::log::Logger;
 use crate::sys::process;
 
 mod create;
+mod exec;
 mod explain;
 mod features;
 mod list;
@@ -109,6 +110,7 @@ fn run(cx: &Context, command: Command) -> Outcome {
     match command {
         Command::Create(ask) => create::create(cx, ask),
         Command::Run(ask) => create::run(cx, ask),
+        Command::Exec(ask) => exec::exec(cx, ask),
         Command::Start(ask) => done(container::start(&root, &ask.id)),
         Command::State(ask) => list::state(cx, &ask.id),
         Command::Kill(ask) => done(container::kill(&root, &ask.id, ask.signal, ask.all)),

@@ -16,6 +16,7 @@ use crate::spec::{Linux, Spec};
 pub mod cgroup;
 mod cgroups;
 mod devices;
+pub mod exec;
 mod hooks;
 pub mod mounts;
 pub mod namespaces;
@@ -48,6 +49,8 @@ struct Chapter<'a> {
     problems: &'a mut Problems,
     /// The proc filesystem that sysctls and labels are written to.
     procfs: Option<Slot>,
+    /// The container that the process is put into, where it is not made by this plan.
+    target: Option<&'a exec::Target>,
 }
 
 impl Chapter<'_> {
@@ -82,6 +85,7 @@ pub fn compile(spec: &Spec<'_>, facts: &Facts, request: &Request) -> Result<Comp
         lanes: &mut lanes,
         problems: &mut problems,
         procfs: None,
+        target: None,
     };
     write_chapters(&mut chapter);
     if !problems.errors.is_empty() {

@@ -16,6 +16,7 @@ use crate::time::Timestamp;
 use crate::walk::{self, Means, Ready};
 use crate::{check, host, parse, undo};
 
+pub mod exec;
 pub mod status;
 
 pub use status::{Status, status};
@@ -131,7 +132,7 @@ pub struct Created {
 /// # Errors
 /// Every problem of the configuration.
 pub fn compile(spec: &Spec<'_>, request: &Request) -> Result<Compiled> {
-    let compiled = compile::compile(spec, &host::facts(spec)?, request)?;
+    let compiled = compile::compile(spec, &host::facts(spec, false)?, request)?;
     check::check(&compiled.plan).map_err(|broken| {
         Error::new(format!("the plan is not sound, which is a defect of this program: {}", broken.join("; ")))
     })?;
@@ -172,7 +173,9 @@ fn walk_in(dir: &Dir, bundle: &Bundle, spec: &Spec<'_>, plan: &Plan, ask: Create
     dir.write_journal(&journal)?;
     dir.write("config.json", &bundle.text)?;
     let gate = if ask.request.gated { Some(dir.make_gate()?) } else { None };
-    let ready = walk::walk(plan, Means { gate, console: ask.console })?;
+    let rootfs = rootfs(bundle, spec);
+    let walked = walk::walk(plan, Means { gate, console: ask.console });
+    let ready = walked.map_err(|e| e.explained_in(Path::new(&rootfs)))?;
     let record = record(bundle, spec, journal, &ask.request, ready.pid);
     let saved = save(dir, &record, ask.pid_file.as_deref());
     if let Err(error) = saved {
@@ -203,9 +206,14 @@ pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     })
 }
 
-fn record(bundle: &Bundle, spec: &Spec<'_>, journal: Journal, request: &Request, pid: i32) -> Record {
+/// Absolute path of the root filesystem.
+fn rootfs(bundle: &Bundle, spec: &Spec<'_>) -> String {
     let root = spec.root.as_ref().map_or("", |r| &r.path);
-    let rootfs = if root.starts_with('/') { root.to_owned() } else { format!("{}/{root}", bundle.path) };
+    if root.starts_with('/') { root.to_owned() } else { format!("{}/{root}", bundle.path) }
+}
+
+fn record(bundle: &Bundle, spec: &Spec<'_>, journal: Journal, request: &Request, pid: i32) -> Record {
+    let rootfs = rootfs(bundle, spec);
     let hooks = spec.hooks.as_ref();
     let pid_namespace = spec
         .linux
@@ -268,7 +276,8 @@ impl Started {
     /// # Errors
     /// The step or hook that failed; the container is undone.
     pub fn until_running(&self) -> Result<()> {
-        let executed = self.ready.until_executed(&self.plan).map_err(Error::from);
+        let executed = self.ready.until_executed(&self.plan);
+        let executed = executed.map_err(|e| Error::from(e.explained_in(Path::new(&self.record.rootfs))));
         let running = executed.and_then(|()| poststart(&self.dir, &self.record));
         if running.is_err() {
             let _ = process::pidfd_kill(self.ready.pidfd.as_fd(), libc::SIGKILL);
@@ -304,7 +313,7 @@ pub fn start(root: &Path, id: &str) -> Result<()> {
     let executed = walk::until_executed(answer.as_fd(), || "see its exit status".to_owned());
     if let Err(stopped) = executed {
         let plan = replan(&dir, &record);
-        return Err(stopped.explain(|| plan.as_ref()).into());
+        return Err(stopped.explain(|| plan.as_ref()).explained_in(Path::new(&record.rootfs)).into());
     }
     poststart(&dir, &record)
 }

@@ -40,6 +40,9 @@ fn parent(op: &ParentOp) -> String {
         ParentOp::OpenCgroup { group, .. } => format!("open cgroup {}", group.dir()),
         ParentOp::WriteCgroup { group, write } => format!("write {:?} to {}/{}", write.value, group.dir(), write.file),
         ParentOp::AttachDevices { group, .. } => format!("attach device program to {}", group.dir()),
+        ParentOp::OpenProcess { pid, .. } => format!("open the container's init, pid {pid}, and check that it is that"),
+        ParentOp::OpenDirectory { path, .. } => format!("open {}", text(path)),
+        ParentOp::Affinity(mask) => format!("run on CPUs {}", cpus(mask)),
         ParentOp::Clone { flags, cgroup, joiner } => {
             let who = if *joiner { "joiner" } else { "init" };
             let into = if cgroup.is_some() { ", into its cgroup" } else { "" };
@@ -112,17 +115,35 @@ fn namespaces(flags: u64) -> String {
 fn joiner(op: &JoinerOp) -> String {
     match op {
         JoinerOp::Join { kind, .. } => format!("join {} namespace", kind.name()),
+        JoinerOp::Undumpable => "forbid ptrace and core dumps until exec".to_owned(),
+        JoinerOp::Attach(tasks) => attach(tasks),
+        JoinerOp::Affinity(mask) => format!("run on CPUs {}", cpus(mask)),
+        JoinerOp::JoinProcess { kinds, .. } => {
+            format!("join init's{}", namespaces(*kinds).replacen(" with new", "", 1))
+        }
         JoinerOp::UnshareTime => "make a time namespace for its children".to_owned(),
         JoinerOp::TimeOffsets(offsets) => format!("set clock offsets {}", text(offsets).trim().replace('\n', ", ")),
         JoinerOp::Clone { flags } => format!("clone init{}, as the runtime's child", namespaces(*flags)),
     }
 }
 
+fn attach(tasks: &Tasks) -> String {
+    match tasks {
+        Tasks::Path(path) => format!("enter {}", text(path).trim_end_matches("/tasks")),
+        Tasks::Slot(_) => "enter cgroup by its open file".to_owned(),
+    }
+}
+
+/// A mask of CPUs as numbers.
+fn cpus(mask: &[u8]) -> String {
+    let set = (0..mask.len() * 8).filter(|cpu| mask[cpu / 8] & (1 << (cpu % 8)) != 0);
+    set.map(|cpu| cpu.to_string()).collect::<Vec<_>>().join(",")
+}
+
 /// What a step of init's does, in one line.
 pub fn init(op: &InitOp) -> String {
     match op {
-        InitOp::Attach(Tasks::Path(path)) => format!("enter {}", text(path).trim_end_matches("/tasks")),
-        InitOp::Attach(Tasks::Slot(_)) => "enter cgroup by its open file".to_owned(),
+        InitOp::Attach(tasks) => attach(tasks),
         InitOp::Unshare(flags) => format!("make{}", namespaces(*flags).replacen(" with", "", 1)),
         InitOp::BecomeRoot => "become root of the user namespace".to_owned(),
         InitOp::Session => "start a session".to_owned(),
@@ -131,6 +152,8 @@ pub fn init(op: &InitOp) -> String {
             format!("make / {}{}", propagation_name(*kind), if *recursive { " with all below" } else { "" })
         }
         InitOp::OpenRoot { path, .. } => format!("clone root {} over itself", text(path)),
+        InitOp::OwnRoot(Some(_)) => "enter the root of the container's init".to_owned(),
+        InitOp::OwnRoot(None) => "open the root".to_owned(),
         InitOp::Mount(op) => mount(op),
         InitOp::Attributes { path, set } => {
             let mut words = Vec::new();
@@ -346,7 +369,7 @@ pub fn plan(plan: &Plan) -> String {
             Some(Undo::Unmount { .. }) => line.push_str("  (undo: detach it)"),
         }
         let _ = writeln!(out, "{line}");
-        if matches!(step.act, Act::Init(InitOp::AwaitStart)) {
+        if matches!(step.act, Act::Init(InitOp::AwaitStart)) && !plan.joins_process() {
             let _ = writeln!(out, "    ──── create ends here; start goes on ────");
         }
     }

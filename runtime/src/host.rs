@@ -20,11 +20,11 @@ impl std::fmt::Display for HostError {
 
 impl std::error::Error for HostError {}
 
-/// Probes the host, as far as a configuration depends on it.
+/// Probes the host, as far as a configuration depends on it; with `labels`, as far as that of an `exec` could, too.
 ///
 /// # Errors
 /// /proc cannot be read, or the cgroup filesystem is mounted in a way that is none of the known ones.
-pub fn facts(spec: &Spec<'_>) -> Result<Facts, HostError> {
+pub fn facts(spec: &Spec<'_>, labels: bool) -> Result<Facts, HostError> {
     let process = spec.process.as_ref();
     let set = |text: Option<&Option<Str<'_>>>| text.is_some_and(|t| t.as_deref().is_some_and(|t| !t.is_empty()));
     let (permitted, bounding) = held()?;
@@ -37,8 +37,9 @@ pub fn facts(spec: &Spec<'_>) -> Result<Facts, HostError> {
         bounding,
         last_cap: last_cap(),
         cgroups: cgroup::probe().map_err(|e| HostError(e.to_string()))?,
-        apparmor: set(process.map(|p| &p.apparmor_profile)) && is_yes(c"/sys/module/apparmor/parameters/enabled"),
-        selinux: set(process.map(|p| &p.selinux_label)) && fs::inode(c"/sys/fs/selinux/enforce").is_ok(),
+        apparmor: (labels || set(process.map(|p| &p.apparmor_profile)))
+            && is_yes(c"/sys/module/apparmor/parameters/enabled"),
+        selinux: (labels || set(process.map(|p| &p.selinux_label))) && fs::inode(c"/sys/fs/selinux/enforce").is_ok(),
         seccomp_flags: spec.linux.as_ref().and_then(|l| l.seccomp.as_ref()).map_or(0, |_| seccomp_flags()),
     })
 }

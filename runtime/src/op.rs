@@ -100,6 +100,24 @@ pub enum ParentOp {
         /// The program.
         program: DeviceProgram,
     },
+    /// Opens the container's init (pidfd_open(2)) and checks that it is still that process and no other of its number.
+    OpenProcess {
+        /// Its pid in the runtime's pid namespace.
+        pid: i32,
+        /// When it started, in clock ticks since boot.
+        start_time: u64,
+        /// Receives the pidfd.
+        slot: Slot,
+    },
+    /// Opens a directory of the runtime's view as a mere place (O_PATH).
+    OpenDirectory {
+        /// Path in the runtime's mount namespace.
+        path: CString,
+        /// Receives the descriptor.
+        slot: Slot,
+    },
+    /// Moves the runtime itself, and so what it clones, to these CPUs (sched_setaffinity(2)).
+    Affinity(Box<[u8]>),
     /// clone3(2): the container's init, or the joiner where there is one.
     Clone {
         /// Namespaces that the child gets new.
@@ -153,6 +171,19 @@ pub enum JoinerOp {
         /// The namespace.
         slot: Slot,
     },
+    /// Nobody in the container may ptrace the joiner, or what it clones, from the moment they meet (CVE-2016-9962).
+    Undumpable,
+    /// Enters a cgroup v1, before anybody in the container can see the process.
+    Attach(Tasks),
+    /// sched_setaffinity(2): the mask of CPUs, as the kernel takes it.
+    Affinity(Box<[u8]>),
+    /// setns(2) by pidfd: all of these kinds at once, or none.
+    JoinProcess {
+        /// The pidfd of the container's init.
+        process: Slot,
+        /// CLONE_NEW… flags.
+        kinds: u64,
+    },
     /// unshare(2): a time namespace for the children.
     UnshareTime,
     /// Writes the offsets of that time namespace.
@@ -191,6 +222,9 @@ pub enum InitOp {
         /// Whether mounts of the host may still come in (slave), or not (private).
         private: bool,
     },
+    /// Takes the root that the process has as the handle of all paths; a slot holds the root of the container's init, which is
+    /// entered first, where the mount namespace alone does not lead to it.
+    OwnRoot(Option<Slot>),
     /// Mounts something.
     Mount(Box<MountOp>),
     /// Changes the attributes of what is mounted at a path, and of all below.

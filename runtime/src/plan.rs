@@ -195,6 +195,11 @@ impl Plan {
         self.steps[step].reaches.is_some_and(|mark| self.steps.iter().any(|s| s.waits == Some(mark)))
     }
 
+    /// Whether the plan puts a process into a container that is there, instead of making one.
+    pub fn joins_process(&self) -> bool {
+        self.steps.iter().any(|s| matches!(s.act, Act::Parent(ParentOp::OpenProcess { .. })))
+    }
+
     /// Whether there is a joiner.
     pub fn has_joiner(&self) -> bool {
         self.steps.iter().any(|s| s.act.lane() == Lane::Joiner)

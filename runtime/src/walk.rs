@@ -4,10 +4,14 @@
 //! and becomes a sentence with the help of the plan. Undoing is not the walker's: the journal holds what is to be undone,
 //! written before the first step.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use crate::op::{InitOp, ParentOp};
 use crate::plan::{Act, Lane, OnErr, Plan};
+use crate::run::diagnose::{self, Program};
 use crate::run::init::{Gate, Kit, Late};
 use crate::run::wire::{self, Message, Word};
 use crate::run::{cgroup, hook, init, parent};
@@ -37,6 +41,23 @@ impl Edges {
 pub struct WalkError {
     /// The whole sentence: field, what was tried, hint, and last what engines match.
     pub message: String,
+    /// Where it was the program that could not be executed: which, and where in the sentence a hint belongs.
+    pub program: Option<Box<(Program, usize)>>,
+}
+
+impl WalkError {
+    /// Looks for the cause of a program that could not be executed, in the root that it was to be executed in, and says it
+    /// before what engines match.
+    #[must_use]
+    pub fn explained_in(mut self, root: &Path) -> Self {
+        let Some((program, at)) = self.program.take().map(|p| *p) else { return self };
+        let place = CString::new(root.as_os_str().as_bytes()).ok();
+        let root = place.and_then(|place| fs::open(&place, libc::O_PATH | libc::O_DIRECTORY).ok());
+        if let Some(hint) = root.and_then(|root| diagnose::program(root.as_fd(), &program)) {
+            self.message.insert_str(at, &format!("(hint: {hint}) "));
+        }
+        self
+    }
 }
 
 impl std::fmt::Display for WalkError {
@@ -115,7 +136,7 @@ pub fn walk(plan: &Plan, means: Means) -> Result<Ready, WalkError> {
 }
 
 fn sentence(text: impl Into<String>) -> WalkError {
-    WalkError { message: text.into() }
+    WalkError { message: text.into(), program: None }
 }
 
 impl Ready {
@@ -201,7 +222,11 @@ impl<'p> Walker<'p> {
             if let Some(needed) = self.edges.waits[n] {
                 self.hear(needed)?;
             }
-            let mut done = self.act(n, op);
+            let mut done = match op {
+                // What it hears of is told with its own field already.
+                ParentOp::MeetInit => Ok(self.meet_init()?),
+                op => self.act(n, op),
+            };
             if let Err(parent::Failed { errno: Some(errno), .. }) = &done {
                 match &step.on_err {
                     OnErr::Skip(errnos) if errnos.contains(errno) => done = Ok(()),
@@ -231,7 +256,6 @@ impl<'p> Walker<'p> {
     fn act(&mut self, n: usize, op: &'p ParentOp) -> Result<(), parent::Failed> {
         match op {
             ParentOp::Clone { flags, cgroup, joiner } => self.clone_child(*flags, *cgroup, *joiner),
-            ParentOp::MeetInit => self.meet_init(),
             op => {
                 let child = self.child.as_ref().map(|c| (c.pid, c.pidfd.as_fd()));
                 parent::act(op, child, &mut self.slots, &mut self.writer, self.yielded)
@@ -245,7 +269,15 @@ impl<'p> Walker<'p> {
         let (rx, init_tx) = fs::pipe()?;
         let kit = self.kit();
         let into = cgroup.and_then(|s| self.slots[usize::from(s.0)].as_ref());
-        match process::clone3(flags, into.map(AsFd::as_fd))? {
+        let cloned = match process::clone3(flags, into.map(AsFd::as_fd)) {
+            Ok(cloned) => cloned,
+            Err(fault) => {
+                // Another clone may be tried instead, which needs these again.
+                (self.means.gate, self.means.console) = (kit.gate, kit.console);
+                return Err(fault.into());
+            }
+        };
+        match cloned {
             Cloned::Child => {
                 // The parent's ends must not stay open here, or nobody would ever learn of the parent's death.
                 drop((rx, tx));
@@ -273,22 +305,35 @@ impl<'p> Walker<'p> {
         Kit { plan, edges, hooks, late: Late::of(plan), gate, console }
     }
 
-    /// The joiner says who init is, and goes.
-    fn meet_init(&mut self) -> Result<(), parent::Failed> {
-        let lost = || parent::Failed::text("the process that joins the namespaces died");
-        let child = self.child.as_mut().ok_or_else(lost)?;
-        match wire::receive(child.rx.as_fd())? {
-            Some(message) if message.word == Word::Pid => {
-                process::wait(child.pidfd.as_fd(), true)?;
-                // Init is our own child and not yet reaped: the pid cannot be another's.
-                child.pidfd = process::pidfd_open(message.value)?;
-                child.pid = message.value;
-                child.joiner = false;
-                Ok(())
+    /// The joiner says who init is, and goes. Init is on its way already, and what it says may come first.
+    fn meet_init(&mut self) -> Result<(), WalkError> {
+        let plan = self.plan;
+        let lost = || sentence("the process that joins the namespaces died");
+        let fault = |f: Fault| sentence(f.to_string());
+        let mut failed = None;
+        loop {
+            let child = self.child.as_mut().ok_or_else(lost)?;
+            let Some(message) = wire::receive(child.rx.as_fd()).map_err(fault)? else { return Err(lost()) };
+            let by_joiner = plan.steps.get(usize::from(message.step)).is_some_and(|s| s.act.lane() == Lane::Joiner);
+            match message.word {
+                Word::Pid => {
+                    process::wait(child.pidfd.as_fd(), true).map_err(fault)?;
+                    // Init is our own child and not yet reaped: the pid cannot be another's.
+                    child.pidfd = process::pidfd_open(message.value).map_err(fault)?;
+                    child.pid = message.value;
+                    child.joiner = false;
+                    return failed.map_or(Ok(()), |message| Err(told(plan, &message)));
+                }
+                Word::Done => self.note(&message),
+                _ if by_joiner => return Err(told(plan, &message)),
+                _ => failed = Some(message),
             }
-            Some(message) => Err(parent::Failed::text(told(self.plan, &message).message).whole()),
-            None => Err(lost()),
         }
+    }
+
+    fn note(&mut self, message: &Message) {
+        self.heard = Some(usize::from(message.step));
+        self.yielded = message.value;
     }
 
     /// Waits until init has done a step.
@@ -297,10 +342,7 @@ impl<'p> Walker<'p> {
             let child =
                 self.child.as_ref().ok_or_else(|| sentence("the plan waits for a process that it does not make"))?;
             match wire::receive(child.rx.as_fd()) {
-                Ok(Some(message)) if message.word == Word::Done => {
-                    self.heard = Some(usize::from(message.step));
-                    self.yielded = message.value;
-                }
+                Ok(Some(message)) if message.word == Word::Done => self.note(&message),
                 Ok(Some(message)) => return Err(told(self.plan, &message)),
                 Ok(None) => {
                     let end = end_of(child.pidfd.as_fd());
@@ -339,10 +381,13 @@ impl<'p> Walker<'p> {
             // The joiner may have made init already, whose pid is still in the pipe.
             let _ = process::pidfd_kill(child.pidfd.as_fd(), libc::SIGKILL);
             let _ = process::wait(child.pidfd.as_fd(), true);
-            if let Ok(Some(Message { word: Word::Pid, value, .. })) = last_word(child.rx.as_fd())
-                && let Ok(pidfd) = process::pidfd_open(value)
-            {
-                end(pidfd.as_fd());
+            while let Ok(Some(message)) = last_word(child.rx.as_fd()) {
+                if message.word == Word::Pid
+                    && let Ok(pidfd) = process::pidfd_open(message.value)
+                {
+                    end(pidfd.as_fd());
+                    return;
+                }
             }
             return;
         }
@@ -374,7 +419,25 @@ fn told(plan: &Plan, message: &Message) -> WalkError {
         (Act::Init(op), _) => crate::run::failure::init(op, Fault::new(message.call, message.value), said),
         _ => format!("{}{}", crate::explain::act(&step.act), failure(message.call, message.value)),
     };
-    sentence(format!("{}: {lane}{text}", step.from))
+    let field = format!("{}: {lane}", step.from);
+    let program = program_of(plan, &step.act, message.value).map(|program| Box::new((program, field.len())));
+    WalkError { message: field + &text, program }
+}
+
+/// The program that a step looked for or executed.
+fn program_of(plan: &Plan, act: &Act, errno: i32) -> Option<Program> {
+    if !matches!(act, Act::Init(InitOp::FindProgram(_) | InitOp::Exec { .. })) {
+        return None;
+    }
+    let mut program = Program { errno, ..Program::default() };
+    for step in &plan.steps {
+        match &step.act {
+            Act::Init(InitOp::FindProgram(candidates)) => program.candidates.clone_from(candidates),
+            Act::Init(InitOp::Chdir(cwd)) => program.cwd.clone_from(cwd),
+            _ => {}
+        }
+    }
+    Some(program)
 }
 
 fn failure(call: Call, errno: i32) -> String {

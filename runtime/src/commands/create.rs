@@ -17,7 +17,7 @@ pub(super) fn create(cx: &Context, ask: cli::Create) -> Outcome {
     let bundle = load(&ask)?;
     let (spec, _) = bundle.spec()?;
     let wants_terminal = spec.process.as_ref().is_some_and(|p| p.terminal);
-    let console = console(&ask, wants_terminal, true)?;
+    let console = console(ask.console_socket.as_deref(), wants_terminal, true)?;
     let pidfd_socket = connect(ask.pidfd_socket.as_deref())?;
     let created = make(cx, &bundle, &ask, console, true)?;
     let started = created.release()?;
@@ -36,7 +36,7 @@ pub(super) fn run(cx: &Context, ask: cli::Run) -> Outcome {
         ours = Some(one);
         Some(other)
     } else {
-        console(&ask.create, wants_terminal, ask.detach)?
+        console(ask.create.console_socket.as_deref(), wants_terminal, ask.detach)?
     };
     let pidfd_socket = connect(ask.create.pidfd_socket.as_deref())?;
     // Held back from here on, so that none is lost between the clone and the wait.
@@ -99,13 +99,13 @@ pub(super) fn request(ask: &cli::Create, bundle: &Bundle) -> Request {
 }
 
 /// The rules of terminals: detached, one needs a console socket, and a console socket needs a terminal.
-fn console(ask: &cli::Create, terminal: bool, detached: bool) -> Result<Option<OwnedFd>, Failure> {
-    match (&ask.console_socket, terminal) {
+pub(super) fn console(socket: Option<&Path>, terminal: bool, detached: bool) -> Result<Option<OwnedFd>, Failure> {
+    match (socket, terminal) {
         (None, true) if detached => {
             Err(usage("cannot allocate tty if runc will detach without setting console socket"))
         }
         (Some(_), false) => Err(usage("cannot use console socket if runc will not detach or allocate tty")),
-        (path, _) => connect(path.as_deref()),
+        (path, _) => connect(path),
     }
 }
 
@@ -113,21 +113,21 @@ fn usage(text: &str) -> Failure {
     Failure { message: text.to_owned(), code: 1 }
 }
 
-fn connect(path: Option<&Path>) -> Result<Option<OwnedFd>, Failure> {
+pub(super) fn connect(path: Option<&Path>) -> Result<Option<OwnedFd>, Failure> {
     let Some(path) = path else { return Ok(None) };
     let text = CString::new(path.as_os_str().as_bytes()).map_err(|_| usage("a path holds a NUL byte"))?;
     let socket = socket::connect(&text);
     socket.map(Some).map_err(|f| Failure { message: format!("socket {}: {f}", path.display()), code: 1 })
 }
 
-fn send_pidfd(socket: Option<OwnedFd>, pidfd: &OwnedFd) -> Result<(), Failure> {
+pub(super) fn send_pidfd(socket: Option<OwnedFd>, pidfd: &OwnedFd) -> Result<(), Failure> {
     if let Some(socket) = socket {
         socket::send_fd(socket.as_fd(), b"pidfd", pidfd.as_fd()).map_err(container::Error::from)?;
     }
     Ok(())
 }
 
-fn receive_master(socket: Option<OwnedFd>) -> Result<Option<OwnedFd>, Failure> {
+pub(super) fn receive_master(socket: Option<OwnedFd>) -> Result<Option<OwnedFd>, Failure> {
     let Some(socket) = socket else { return Ok(None) };
     let master = socket::receive_fd(socket.as_fd()).map_err(container::Error::from)?;
     if let Some(master) = &master {

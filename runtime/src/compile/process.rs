@@ -60,7 +60,8 @@ pub(super) fn terminal(ch: &mut Chapter<'_>) {
     let Some(process) = ch.spec.process.as_ref().filter(|p| p.terminal) else { return };
     let cells = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);
     let size = process.console_size.map(|s| (cells(s.width), cells(s.height)));
-    let op = InitOp::Terminal { size, console: ch.spec.root.is_some() };
+    // The container's /dev/console stays that of its own process.
+    let op = InitOp::Terminal { size, console: ch.spec.root.is_some() && ch.target.is_none() };
     ch.lanes.init.push(Step::init(op, Field::new("process.terminal")));
 }
 
@@ -156,7 +157,8 @@ fn credentials(ch: &mut Chapter<'_>, process: &Process<'_>) {
 
 /// setgroups(2) is denied in a user namespace whose one group was mapped without privilege.
 fn groups_denied(ch: &Chapter<'_>) -> bool {
-    ch.lanes.parent.iter().any(|s| matches!(s.act, Act::Parent(ParentOp::DenySetgroups)))
+    ch.target.is_some_and(|target| target.setgroups_denied)
+        || ch.lanes.parent.iter().any(|s| matches!(s.act, Act::Parent(ParentOp::DenySetgroups)))
 }
 
 struct Caps {
@@ -296,7 +298,9 @@ pub(super) fn run(ch: &mut Chapter<'_>) {
     ch.lanes.init.push(Step::init(InitOp::CloseFds(3 + ch.request.preserve_fds), Field::new("--preserve-fds")));
     let ready = Step::init(InitOp::AwaitStart, from()).reaches(Mark::Ready);
     ch.lanes.init.push(if notify { ready.after(Mark::ListenerSent) } else { ready });
-    super::hooks::start_container(ch);
+    if ch.target.is_none() {
+        super::hooks::start_container(ch);
+    }
     ch.lanes.init.extend(late);
     final_capabilities(ch, process);
     let args = strings(ch, &process.args, "process.args[]");
@@ -317,7 +321,8 @@ fn send_listener(ch: &mut Chapter<'_>) {
         Some(text) => format!(",\"metadata\":{}", serde_json::Value::from(text)),
         None => String::new(),
     };
-    let [head, tail] = super::hooks::state(ch.spec, &ch.request.id, &ch.request.bundle, "creating");
+    let status = if ch.target.is_some() { "running" } else { "creating" };
+    let [head, tail] = super::hooks::state(ch.spec, &ch.request.id, &ch.request.bundle, status);
     let message = Box::new([
         format!("{{\"ociVersion\":\"{}\",\"fds\":[\"seccompFd\"],\"pid\":", super::hooks::OCI_VERSION),
         format!("{metadata},\"state\":{head}"),

@@ -1,10 +1,10 @@
 //! What a container is doing, by the kernel's own word: nothing that a command could forget to write down.
 
-use std::ffi::CString;
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 
 use crate::run::cgroup;
+use crate::run::proc::stat;
 use crate::state::{self, Dir, Record};
 use crate::sys::{fs, process};
 use crate::undo;
@@ -80,16 +80,4 @@ pub fn init(record: &Record) -> Option<OwnedFd> {
 /// When a process started, in clock ticks since boot (proc_pid_stat(5), field 22).
 pub fn start_time(pid: i32) -> Option<u64> {
     stat(pid).map(|(_, start)| start)
-}
-
-fn stat(pid: i32) -> Option<(u8, u64)> {
-    let mut buf = [0; 1024];
-    let n = fs::read_small(&CString::new(format!("/proc/{pid}/stat")).ok()?, &mut buf).ok()?;
-    let text = &buf[..n];
-    // The name of the program is in parentheses and may hold any character.
-    let after = &text[text.iter().rposition(|b| *b == b')')? + 1..];
-    let fields = std::str::from_utf8(after).ok()?;
-    let mut fields = fields.split_ascii_whitespace();
-    let state = *fields.next()?.as_bytes().first()?;
-    Some((state, fields.nth(18)?.parse().ok()?))
 }

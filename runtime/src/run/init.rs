@@ -265,6 +265,10 @@ impl Init<'_> {
     fn join(&mut self, n: usize, op: &JoinerOp) -> Result<()> {
         match op {
             JoinerOp::Join { kind, slot } => process::setns(self.slot(*slot)?, kind.flag()),
+            JoinerOp::Undumpable => identity::undumpable(),
+            JoinerOp::Attach(tasks) => self.attach(tasks),
+            JoinerOp::Affinity(mask) => process::sched_setaffinity(mask),
+            JoinerOp::JoinProcess { process, kinds } => process::setns(self.slot(*process)?, *kinds),
             JoinerOp::UnshareTime => process::unshare(crate::abi::clone::NEWTIME),
             JoinerOp::TimeOffsets(text) => {
                 let file = fs::open(c"/proc/self/timens_offsets", libc::O_WRONLY)?;
@@ -297,6 +301,7 @@ impl Init<'_> {
                 sys_mount::setattr(fs::cwd(), c"/", *recursive, (0, 0), *kind, None)
             }
             InitOp::OpenRoot { path, private } => self.open_root(path, *private),
+            InitOp::OwnRoot(slot) => self.own_root(*slot),
             InitOp::Procfs(slot) => {
                 self.slots[usize::from(slot.0)] = Some(mount::procfs()?);
                 Ok(())
@@ -348,6 +353,15 @@ impl Init<'_> {
         sys_mount::move_mount(root.as_fd(), place.as_fd())?;
         self.root = Some(root);
         Ok(())
+    }
+
+    fn own_root(&mut self, slot: Option<crate::op::Slot>) -> Result<()> {
+        if let Some(slot) = slot {
+            fs::fchdir(self.slot(slot)?)?;
+            sys_mount::chroot(c".")?;
+        }
+        self.root = Some(fs::open(c"/", libc::O_PATH | libc::O_DIRECTORY)?);
+        fs::chdir(c"/")
     }
 
     /// What is done to the container's tree, through the handle of its root.

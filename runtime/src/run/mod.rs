@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 mod copy_up;
+pub mod diagnose;
 pub mod failure;
 mod handle;
 pub mod hook;
@@ -10,6 +11,7 @@ pub mod init;
 mod mount;
 pub mod parent;
 pub mod path;
+pub mod proc;
 mod program;
 mod terminal;
 pub mod wire;

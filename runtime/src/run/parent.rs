@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::wire::Word;
-use super::{cgroup, hook};
+use super::{cgroup, hook, proc};
 use crate::compile::cgroup::{Group, Version};
 use crate::op::{HookOp, ParentOp, Slot};
 use crate::plan::Plan;
@@ -76,7 +76,10 @@ pub fn act(
         ParentOp::OpenNamespace { .. }
         | ParentOp::OpenTree { .. }
         | ParentOp::MakeMapping { .. }
-        | ParentOp::OpenCgroup { .. } => return open(op, slots),
+        | ParentOp::OpenCgroup { .. }
+        | ParentOp::OpenProcess { .. }
+        | ParentOp::OpenDirectory { .. } => return open(op, slots),
+        ParentOp::Affinity(mask) => return Ok(process::sched_setaffinity(mask)?),
         ParentOp::MapTree { tree, mapping, recursive } => return map_tree(*tree, *mapping, *recursive, child, slots),
         ParentOp::MakeCgroup(group) => {
             cgroup::make(group)?;
@@ -120,10 +123,22 @@ fn open(op: &ParentOp, slots: &mut [Option<OwnedFd>]) -> Result<(), Failed> {
         }
         ParentOp::MakeMapping { uid, gid, slot } => (slot, make_mapping(uid, gid)?),
         ParentOp::OpenCgroup { group, slot } => (slot, cgroup::open(group)?),
+        ParentOp::OpenProcess { pid, start_time, slot } => (slot, open_process(*pid, *start_time)?),
+        ParentOp::OpenDirectory { path, slot } => (slot, fs::open(path, libc::O_PATH | libc::O_DIRECTORY)?),
         _ => return Ok(()),
     };
     slots[usize::from(slot.0)] = Some(fd);
     Ok(())
+}
+
+/// The number may have become another's since it was written down: what was opened is looked at, not what is believed.
+fn open_process(pid: i32, start_time: u64) -> Result<OwnedFd, Failed> {
+    let gone = || Failed { text: "container not running".to_owned(), errno: Some(libc::ESRCH), whole: true };
+    let pidfd = process::pidfd_open(pid).map_err(|_| gone())?;
+    match proc::stat(pid) {
+        Some((state, start)) if start == start_time && !matches!(state, b'Z' | b'X') => Ok(pidfd),
+        _ => Err(gone()),
+    }
 }
 
 fn proc_write(pid: i32, file: &str, text: &str) -> Result<(), Failed> {

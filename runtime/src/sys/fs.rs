@@ -146,6 +146,15 @@ pub fn is_readonly(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(unsafe { st.assume_init() }.f_flag & libc::ST_RDONLY != 0)
 }
 
+/// Whether the mount by which a file was opened forbids execution (fstatvfs(3)).
+pub fn is_noexec(fd: BorrowedFd<'_>) -> Result<bool> {
+    let mut st = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: `st` is writable and of the right size.
+    check(Call::fstatfs, unsafe { libc::fstatvfs(fd.as_raw_fd(), st.as_mut_ptr()) })?;
+    // SAFETY: fstatvfs succeeded, so it filled the structure.
+    Ok(unsafe { st.assume_init() }.f_flag & libc::ST_NOEXEC != 0)
+}
+
 /// mkdirat(2).
 pub fn mkdirat(dir: BorrowedFd<'_>, name: &CStr, mode: u32) -> Result<()> {
     // SAFETY: `name` ends with NUL.

@@ -341,6 +341,13 @@ pub fn sched_setattr(pid: i32, s: &Scheduler) -> Result<()> {
     check(Call::sched_setattr, answer).map(drop)
 }
 
+/// sched_setaffinity(2) of the caller. The mask is padded to whole words, as the kernel wants it.
+pub fn sched_setaffinity(mask: &[u8]) -> Result<()> {
+    // SAFETY: the mask is readable for its length.
+    let answer = unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, mask.len(), mask.as_ptr()) };
+    check(Call::sched_setaffinity, answer).map(drop)
+}
+
 /// ioprio_set(2) of one process.
 pub fn ioprio_set(pid: i32, value: i32) -> Result<()> {
     const IOPRIO_WHO_PROCESS: i32 = 1;

@@ -266,6 +266,22 @@ fn clean(path: &str) -> String {
     parts.join("/")
 }
 
+/// The path of a cgroup below another; `None` where it would lead out of it.
+pub fn below(own: &str, path: &str) -> Option<String> {
+    let mut depth = 0i32;
+    for part in path.split('/') {
+        depth += match part {
+            "" | "." => 0,
+            ".." => -1,
+            _ => 1,
+        };
+        if depth < 0 || part.contains(['\n', '\0']) {
+            return None;
+        }
+    }
+    Some(clean(&format!("{own}/{path}")))
+}
+
 /// What a chapter of limits writes to: one cgroup of one version.
 struct Sink<'a> {
     group: usize,

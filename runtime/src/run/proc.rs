@@ -1,0 +1,48 @@
+//! What /proc tells of another process. Whoever needs the answer to be that process's holds a pidfd of it.
+
+use crate::compile::namespaces::proc_name;
+use std::ffi::CString;
+
+use crate::op::Kind;
+use crate::sys::fs;
+
+/// State letter and start time, in clock ticks since boot (proc_pid_stat(5), fields 3 and 22).
+pub fn stat(pid: i32) -> Option<(u8, u64)> {
+    let mut buf = [0; 1024];
+    let n = fs::read_small(&CString::new(format!("/proc/{pid}/stat")).ok()?, &mut buf).ok()?;
+    let text = &buf[..n];
+    // The name of the program is in parentheses and may hold any character.
+    let after = &text[text.iter().rposition(|b| *b == b')')? + 1..];
+    let fields = std::str::from_utf8(after).ok()?;
+    let mut fields = fields.split_ascii_whitespace();
+    let state = *fields.next()?.as_bytes().first()?;
+    Some((state, fields.nth(18)?.parse().ok()?))
+}
+
+/// CLONE_NEW… flags of the namespaces that a process does not share with the caller.
+///
+/// # Errors
+/// The process is gone, or hides them from the caller.
+pub fn other_namespaces(pid: i32) -> std::io::Result<u64> {
+    let kinds = [Kind::User, Kind::Pid, Kind::Network, Kind::Mount, Kind::Ipc, Kind::Uts, Kind::Cgroup, Kind::Time];
+    let mut others = 0;
+    for kind in kinds {
+        // A kernel without this kind has no such link.
+        let Ok(ours) = std::fs::read_link(format!("/proc/self/ns/{}", proc_name(kind))) else { continue };
+        if std::fs::read_link(format!("/proc/{pid}/ns/{}", proc_name(kind)))? != ours {
+            others |= kind.flag();
+        }
+    }
+    Ok(others)
+}
+
+/// Whether setgroups(2) is denied in a process's user namespace.
+pub fn denies_setgroups(pid: i32) -> bool {
+    std::fs::read(format!("/proc/{pid}/setgroups")).is_ok_and(|text| text.starts_with(b"deny"))
+}
+
+/// The cgroup v2 that a process is in, without the leading slash.
+pub fn unified_cgroup(pid: i32) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("0::/")).map(str::to_owned)
+}
