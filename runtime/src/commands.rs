@@ -11,10 +11,13 @@ use crate::log::Logger;
 use crate::sys::process;
 
 mod create;
+mod events;
 mod explain;
 mod features;
 mod list;
+mod ps;
 mod spec;
+mod update;
 
 /// What a command fails with: what is logged, once, and the exit code.
 pub struct Failure {
@@ -114,6 +117,11 @@ fn run(cx: &Context, command: Command) -> Outcome {
         Command::State(ask) => list::state(cx, &ask.id),
         Command::Kill(ask) => done(container::kill(&root, &ask.id, ask.signal, ask.all)),
         Command::Delete(ask) => done(container::delete(&root, &ask.id, ask.force, &mut warn)),
+        Command::Pause(ask) => done(container::pause::pause(&root, &ask.id)),
+        Command::Resume(ask) => done(container::pause::resume(&root, &ask.id)),
+        Command::Update(ask) => update::update(cx, &ask),
+        Command::Events(ask) => events::events(cx, &ask),
+        Command::Ps(ask) => ps::ps(cx, &ask),
         Command::List(ask) => list::list(cx, &ask),
         Command::Spec(ask) => spec::spec(&ask),
         Command::Features => features::features(cx),

@@ -16,9 +16,13 @@ use crate::time::Timestamp;
 use crate::walk::{self, Means, Ready};
 use crate::{check, host, parse, undo};
 
+pub mod pause;
 pub mod status;
+pub mod update;
+pub mod watch;
 
 pub use status::{Status, status};
+pub use watch::processes;
 
 /// How long a killed process may take to go before that is an error.
 const DEATH_MS: i32 = 10_000;
@@ -291,6 +295,7 @@ pub fn start(root: &Path, id: &str) -> Result<()> {
         Error::new(match now {
             Status::Stopped => format!("{id}: cannot start a container that has stopped"),
             Status::Creating => format!("{id}: cannot start a container that is being created"),
+            Status::Paused => format!("{id}: cannot start a paused container: resume it first"),
             _ => format!("{id}: cannot start an already running container"),
         })
     })?;
@@ -348,9 +353,7 @@ pub fn kill(root: &Path, id: &str, signal: i32, all: bool) -> Result<()> {
         return Err(Error::new(format!("{id}: container not running")));
     };
     if all {
-        let groups = undo::groups(&record.undo);
-        let signal = nix::sys::signal::Signal::try_from(signal).map_err(|e| Error::new(e.to_string()))?;
-        return Ok(cgroup::signal_all(&groups, signal).map(drop)?);
+        return kill_everyone(&record, signal);
     }
     let gone = || Error::new(format!("{id}: container not running"));
     if now == Status::Stopped {
@@ -360,7 +363,30 @@ pub fn kill(root: &Path, id: &str, signal: i32, all: bool) -> Result<()> {
     match process::pidfd_kill(pidfd.as_fd(), signal) {
         Err(f) if f.errno == libc::ESRCH => Err(gone()),
         Err(f) => Err(Error::new(format!("{id}: signal {signal}: {f}"))),
+        Ok(()) if signal == libc::SIGKILL && now == Status::Paused => thaw_the_dead(&record),
         Ok(()) => Ok(()),
+    }
+}
+
+fn kill_everyone(record: &Record, signal: i32) -> Result<()> {
+    let groups = undo::groups(&record.undo);
+    if groups.is_empty() {
+        // Without a cgroup nobody but init is known.
+        return match status::init(record).map(|pidfd| process::pidfd_kill(pidfd.as_fd(), signal)) {
+            Some(Err(f)) if f.errno != libc::ESRCH => Err(f.into()),
+            _ => Ok(()),
+        };
+    }
+    cgroup::signal_all(&groups, signal)?;
+    if signal == libc::SIGKILL { thaw_the_dead(record) } else { Ok(()) }
+}
+
+/// A frozen process dies of SIGKILL only when it is thawed, and does nothing else before.
+fn thaw_the_dead(record: &Record) -> Result<()> {
+    let groups = undo::groups(&record.undo);
+    match cgroup::freeze::state(&groups) {
+        Ok(cgroup::freeze::State::Thawed) | Err(_) => Ok(()),
+        Ok(_) => Ok(cgroup::freeze::thaw(&groups)?),
     }
 }
 
@@ -368,11 +394,7 @@ pub fn kill(root: &Path, id: &str, signal: i32, all: bool) -> Result<()> {
 fn kill_init(record: &Record) -> Result<()> {
     let Some(pidfd) = status::init(record) else { return Ok(()) };
     let _ = process::pidfd_kill(pidfd.as_fd(), libc::SIGKILL);
-    // A frozen process dies only when it is thawed.
-    let groups = undo::groups(&record.undo);
-    if cgroup::freeze::state(&groups).is_ok_and(|s| s != cgroup::freeze::State::Thawed) {
-        cgroup::freeze::thaw(&groups)?;
-    }
+    thaw_the_dead(record)?;
     let [gone] = fs::poll([(pidfd.as_fd(), libc::POLLIN)], DEATH_MS)?;
     if gone == 0 {
         return Err(Error::new(format!(

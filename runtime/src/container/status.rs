@@ -48,13 +48,15 @@ fn of(dir: &Dir, record: &Record) -> Status {
     if !is_alive(record) {
         return Status::Stopped;
     }
-    // Who stands behind the gate is created: init's end of it closes at exec, not before and not later.
-    if let Ok(Some(_)) = dir.open_gate() {
-        return Status::Created;
+    // Before the gate: who is frozen behind it would not answer a start.
+    let frozen = cgroup::freeze::state(&undo::groups(&record.undo));
+    if frozen.is_ok_and(|state| state != cgroup::freeze::State::Thawed) {
+        return Status::Paused;
     }
-    match cgroup::freeze::state(&undo::groups(&record.undo)) {
-        Ok(cgroup::freeze::State::Thawed) | Err(_) => Status::Running,
-        Ok(_) => Status::Paused,
+    // Who stands behind the gate is created: init's end of it closes at exec, not before and not later.
+    match dir.open_gate() {
+        Ok(Some(_)) => Status::Created,
+        _ => Status::Running,
     }
 }
 

@@ -1,0 +1,278 @@
+//! The verbs that change or watch a running container, as whole commands on a real container.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails is to panic")]
+
+#[path = "support/verbs_support.rs"]
+mod support;
+
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use support::{Bed, end, eventually, is_root, run};
+
+const FOREVER: &str = "exec sleep 1000";
+
+fn read(path: std::path::PathBuf) -> String {
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).trim().to_owned()
+}
+
+#[test]
+fn pause_stops_all_and_resume_lets_them_go_on() {
+    if !is_root() {
+        return;
+    }
+    let bed = Bed::new("while :; do echo x >> /tmp/ticks; sleep 0.01; done");
+    bed.tare(&["pause", "ID"]).fails("container does not exist");
+    bed.started();
+    bed.tare(&["resume", "ID"]).fails("container not paused");
+    let ticks = || std::fs::metadata(bed.dir.join("bundle/rootfs/tmp/ticks")).map_or(0, |m| m.len());
+    eventually(|| ticks() > 0);
+    bed.tare(&["pause", "ID"]).ok();
+    assert_eq!(bed.status(), "paused");
+    let then = ticks();
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert_eq!(ticks(), then);
+    bed.tare(&["pause", "ID"]).fails("container not running");
+    bed.tare(&["delete", "ID"]).fails("cannot delete container that is not stopped: paused");
+    bed.tare(&["resume", "ID"]).ok();
+    assert_eq!(bed.status(), "running");
+    eventually(|| ticks() > then);
+    bed.tare(&["delete", "-f", "ID"]).ok();
+    bed.nothing_left();
+}
+
+#[test]
+fn a_paused_container_dies_of_sigkill_and_of_delete() {
+    if !is_root() {
+        return;
+    }
+    for kill in [&["kill", "ID", "KILL"][..], &["kill", "-a", "ID", "9"], &["delete", "--force", "ID"]] {
+        let bed = Bed::new(FOREVER);
+        bed.started();
+        bed.tare(&["pause", "ID"]).ok();
+        bed.tare(kill).ok();
+        if kill[0] == "kill" {
+            bed.until("stopped");
+            bed.tare(&["delete", "ID"]).ok();
+        }
+        bed.nothing_left();
+    }
+}
+
+#[test]
+fn a_paused_creation_cannot_be_started_until_it_is_resumed() {
+    if !is_root() {
+        return;
+    }
+    let bed = Bed::new("true");
+    bed.tare(&["create", "-b", "BUNDLE", "ID"]).ok();
+    bed.tare(&["pause", "ID"]).ok();
+    assert_eq!(bed.status(), "paused");
+    bed.tare(&["start", "ID"]).fails("paused");
+    bed.tare(&["resume", "ID"]).ok();
+    assert_eq!(bed.status(), "created");
+    bed.tare(&["start", "ID"]).ok();
+    bed.until("stopped");
+    bed.tare(&["pause", "ID"]).fails("container not running");
+    bed.tare(&["resume", "ID"]).fails("container not paused");
+}
+
+/// What a `pause` or a `kill --all` leaves that was killed between the freeze and the thaw.
+#[test]
+fn a_command_killed_while_all_is_frozen_leaves_what_can_be_resumed() {
+    if !is_root() {
+        return;
+    }
+    let bed = Bed::new(FOREVER);
+    bed.started();
+    let freezer = bed.cgroup("freezer");
+    let (file, frozen) = match freezer.join("freezer.state").exists() {
+        true => ("freezer.state", "FROZEN"),
+        false => ("cgroup.freeze", "1"),
+    };
+    std::fs::write(freezer.join(file), frozen).unwrap();
+    bed.until("paused");
+    bed.tare(&["resume", "ID"]).ok();
+    assert_eq!(bed.status(), "running");
+}
+
+#[test]
+fn kill_all_reaches_everybody_with_any_signal() {
+    if !is_root() {
+        return;
+    }
+    let script = "trap 'echo child >> /tmp/got' RTMIN+3 2>/dev/null || trap 'echo child >> /tmp/got' 37;
+        (trap 'echo grandchild >> /tmp/got' 37; echo ready > /tmp/ready; while :; do sleep 0.01; done) &
+        while :; do sleep 0.01; done";
+    let bed = Bed::new(script);
+    bed.started();
+    let tmp = bed.dir.join("bundle/rootfs/tmp");
+    eventually(|| tmp.join("ready").exists());
+    // The sleeps die of it as well, and are begun anew.
+    bed.tare(&["kill", "--all", "ID", "37"]).ok();
+    let got = || std::fs::read_to_string(tmp.join("got")).unwrap_or_default();
+    eventually(|| got().contains("child\n") && got().contains("grandchild\n"));
+    bed.tare(&["kill", "-a", "ID", "KILL"]).ok();
+    bed.until("stopped");
+    bed.tare(&["kill", "-a", "ID", "KILL"]).ok();
+    for signal in ["0", "TERM", "KILL"] {
+        bed.tare(&["kill", "ID", signal]).fails("container not running");
+    }
+    bed.tare(&["delete", "ID"]).ok();
+    bed.tare(&["kill", "-a", "ID"]).fails("container does not exist");
+}
+
+#[test]
+fn update_keeps_what_is_not_named() {
+    if !is_root() {
+        return;
+    }
+    let bed = Bed::with(FOREVER, |config| {
+        config["linux"]["resources"]["cpu"] = json!({"quota": 50_000, "period": 100_000, "shares": 200});
+        config["linux"]["resources"]["pids"] = json!({"limit": 100});
+    });
+    bed.started();
+    let (cpu, pids, memory) = (bed.cgroup("cpu"), bed.cgroup("pids"), bed.cgroup("memory"));
+    if !cpu.join("cpu.cfs_quota_us").exists() {
+        return;
+    }
+    let limits =
+        || (read(cpu.join("cpu.cfs_quota_us")), read(cpu.join("cpu.cfs_period_us")), read(pids.join("pids.max")));
+    let wanted = |a: &str, b: &str, c: &str| (a.to_owned(), b.to_owned(), c.to_owned());
+    assert_eq!(limits(), wanted("50000", "100000", "100"));
+    let devices = read(bed.cgroup("devices").join("devices.list"));
+
+    bed.tare(&["update", "--cpu-quota", "20000", "ID"]).ok();
+    assert_eq!(limits(), wanted("20000", "100000", "100"));
+    bed.tare(&["update", "ID", "--cpu-period", "50000", "--pids-limit=-1"]).ok();
+    assert_eq!(limits(), wanted("20000", "50000", "max"));
+    bed.tare(&["update", "--memory", "64M", "--pids-limit", "20", "ID"]).ok();
+    assert_eq!(limits(), wanted("20000", "50000", "20"));
+    assert_eq!(read(memory.join("memory.limit_in_bytes")), "67108864");
+
+    let file = bed.dir.join("resources.json");
+    std::fs::write(
+        &file,
+        r#"{"devices":[{"allow":false,"access":"rwm"}],"memory":{"limit":33554432},"cpu":{"quota":30000}}"#,
+    )
+    .unwrap();
+    bed.tare(&["update", "--resources", file.to_str().unwrap(), "ID"]).ok();
+    assert_eq!(read(memory.join("memory.limit_in_bytes")), "33554432");
+    assert_eq!(limits(), wanted("30000", "50000", "20"));
+    assert_eq!(read(bed.cgroup("devices").join("devices.list")), devices);
+
+    let mut stdin = bed.command(&["update", "--resources=-", "ID"]);
+    std::fs::write(&file, r#"{"cpu":{"shares":512}}"#).unwrap();
+    run(stdin.stdin(std::fs::File::open(&file).unwrap())).ok();
+    assert_eq!(read(cpu.join("cpu.shares")), "512");
+    assert_eq!(limits(), wanted("30000", "50000", "20"));
+
+    bed.tare(&["kill", "ID", "KILL"]).ok();
+    bed.until("stopped");
+    bed.tare(&["update", "--pids-limit", "5", "ID"]).fails("container not running");
+}
+
+#[test]
+fn an_update_that_fails_changes_nothing() {
+    if !is_root() {
+        return;
+    }
+    let bed = Bed::with(FOREVER, |config| {
+        config["linux"]["resources"]["cpu"] = json!({"quota": 50_000, "period": 100_000, "shares": 200});
+    });
+    bed.started();
+    let cpu = bed.cgroup("cpu");
+    if !cpu.join("cpu.shares").exists() {
+        return;
+    }
+    let known = || std::fs::read(bed.state("resources.json")).ok();
+    bed.tare(&["update", "--cpu-share", "300", "ID"]).ok();
+    let before = (read(cpu.join("cpu.shares")), read(cpu.join("cpu.cfs_quota_us")), known());
+    // Shares and quota are written before the set of cpus that this machine does not have.
+    let file = bed.dir.join("resources.json");
+    std::fs::write(
+        &file,
+        r#"{"cpu":{"shares":1000,"quota":10000},"memory":{"limit":67108864},"hugepageLimits":[],"pids":{"limit":7},
+            "blockIO":{"throttleReadBpsDevice":[{"major":4095,"minor":77,"rate":5}]}}"#,
+    )
+    .unwrap();
+    let memory = read(bed.cgroup("memory").join("memory.limit_in_bytes"));
+    bed.tare(&["update", "-r", file.to_str().unwrap(), "ID"]).fails("no such device");
+    assert_eq!((read(cpu.join("cpu.shares")), read(cpu.join("cpu.cfs_quota_us")), known()), before);
+    assert_eq!(read(bed.cgroup("memory").join("memory.limit_in_bytes")), memory);
+    // And a limit below the usage is refused where that is asked for.
+    std::fs::write(&file, r#"{"memory":{"limit":4096,"checkBeforeUpdate":true}}"#).unwrap();
+    bed.tare(&["update", "-r", file.to_str().unwrap(), "ID"]).fails(match cpu.join("cpu.max").exists() {
+        true => "rejecting memory limit 4096 <= usage",
+        // Version 1's kernel refuses by itself.
+        false => "bytes are in use and cannot be reclaimed",
+    });
+    assert_eq!(read(bed.cgroup("memory").join("memory.limit_in_bytes")), memory);
+}
+
+#[test]
+fn events_tell_statistics_and_end_with_the_container() {
+    if !is_root() {
+        return;
+    }
+    let bed = Bed::new(FOREVER);
+    bed.tare(&["events", "--stats", "ID"]).fails("container does not exist");
+    bed.started();
+    let line: Value = serde_json::from_str(&bed.tare(&["events", "--stats", "ID"]).ok()).unwrap();
+    assert_eq!((&line["type"], &line["id"]), (&json!("stats"), &json!(bed.id)));
+    assert!(line["data"]["memory"]["usage"]["usage"].as_u64().unwrap() > 0, "{line}");
+    assert_eq!(line["data"]["pids"]["current"], 1);
+
+    let mut child = bed.command(&["events", "--interval", "20ms", "ID"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    for _ in 0..2 {
+        let line: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        assert_eq!(line["type"], "stats");
+    }
+    bed.tare(&["delete", "-f", "ID"]).ok();
+    assert!(end(&mut child).expect("it ends with the container").success());
+}
+
+#[test]
+fn events_tell_of_the_oom_killer() {
+    if !is_root() {
+        return;
+    }
+    let bed = Bed::with(
+        "trap '' TERM; while [ ! -e /tmp/go ]; do sleep 0.01; done; x=0123456789; while :; do x=$x$x; done",
+        |config| config["linux"]["resources"]["memory"] = json!({"limit": 16 << 20}),
+    );
+    bed.started();
+    let mut child = bed.command(&["events", "--interval", "1h", "ID"]).stdout(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    std::fs::write(bed.dir.join("bundle/rootfs/tmp/go"), "").unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), format!("{{\"type\":\"oom\",\"id\":\"{}\"}}", bed.id));
+    assert!(end(&mut child).expect("it ends with the container").success());
+}
+
+#[test]
+fn ps_shows_the_containers_processes() {
+    if !is_root() {
+        return;
+    }
+    let bed = Bed::new("sleep 1000 & exec sleep 1000");
+    bed.started();
+    eventually(|| bed.tare(&["ps", "-f", "json", "ID"]).ok().split(',').count() == 2);
+    let pids: Vec<i32> = serde_json::from_str(&bed.tare(&["ps", "--format", "json", "ID"]).ok()).unwrap();
+    assert!(pids.contains(&bed.pid()));
+    if std::process::Command::new("ps").arg("--version").output().is_ok() {
+        let table = bed.tare(&["ps", "ID"]).ok();
+        let head: Vec<_> = table.lines().next().unwrap().split_whitespace().collect();
+        assert_eq!(head, ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]);
+        assert_eq!(table.lines().count(), 3, "{table}");
+        let chosen = bed.tare(&["ps", "ID", "-e", "-o", "pid,comm"]).ok();
+        assert_eq!(chosen.lines().count(), 3, "{chosen}");
+        bed.tare(&["ps", "ID", "-e", "-o", "comm"]).fails("couldn't find PID field");
+    }
+    bed.tare(&["kill", "ID", "KILL"]).ok();
+    bed.until("stopped");
+    assert_eq!(bed.tare(&["ps", "-f", "json", "ID"]).ok(), "[]\n");
+    bed.tare(&["ps", "ID"]).ok();
+}
