@@ -33,7 +33,7 @@ impl From<container::Error> for Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(e: std::io::Error) -> Self {
-        Failure { message: e.to_string(), code: 1 }
+        Failure { message: crate::sys::io_text(&e), code: 1 }
     }
 }
 
@@ -90,6 +90,11 @@ pub fn main(argv: &[OsString]) -> ExitCode {
             return ExitCode::from(rejected.error.exit_code);
         }
     };
+    let inherited = match &command {
+        Command::Create(ask) | Command::Run(cli::Run { create: ask, .. }) => create::inherited(ask.preserve_fds),
+        Command::Exec(ask) => create::inherited(ask.preserve_fds),
+        _ => Ok(()),
+    };
     let log = match Logger::open(&global) {
         Ok(log) => log,
         Err(message) => {
@@ -98,7 +103,7 @@ pub fn main(argv: &[OsString]) -> ExitCode {
         }
     };
     let cx = Context { global, name, log };
-    match run(&cx, command) {
+    match inherited.and_then(|()| run(&cx, command)) {
         Ok(code) => code,
         Err(failure) => {
             cx.log.error(&failure.message);

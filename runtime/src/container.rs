@@ -11,7 +11,7 @@ use crate::request::Request;
 use crate::run::{cgroup, parent};
 use crate::spec::Spec;
 use crate::state::{self, Dir, Journal, Record, StateError};
-use crate::sys::{errno_text, fs, process};
+use crate::sys::{fs, io_text, process};
 use crate::time::Timestamp;
 use crate::walk::{self, Means, Ready};
 use crate::{check, host, parse, undo};
@@ -83,10 +83,7 @@ impl Bundle {
     /// # Errors
     /// There is no such directory, or no readable `config.json` in it.
     pub fn load(path: &Path) -> Result<Self> {
-        let why = |path: &Path, e: &std::io::Error| {
-            let reason = e.raw_os_error().map_or_else(|| e.to_string(), errno_text);
-            Error::new(format!("bundle {}: {reason}", path.display()))
-        };
+        let why = |path: &Path, e: &std::io::Error| Error::new(format!("bundle {}: {}", path.display(), io_text(e)));
         let path = path.canonicalize().map_err(|e| why(path, &e))?;
         let config = path.join("config.json");
         let text = std::fs::read(&config).map_err(|e| why(&config, &e))?;
@@ -159,8 +156,10 @@ pub fn create(bundle: &Bundle, ask: Create) -> Result<Created> {
         Err(error) => {
             let left = undo::replay(&dir.journal().undo);
             if left.is_empty() {
-                dir.remove()?;
-                return Err(error);
+                return Err(match dir.remove() {
+                    Ok(()) => error,
+                    Err(left) => Error::new(format!("({left}) {error}")),
+                });
             }
             // What could not be undone stays on record: `delete --force` tries again.
             Err(Error::new(format!("(left behind: {}) {error}", left.join(", "))))
@@ -201,8 +200,7 @@ pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     let written = std::fs::write(&new, pid.to_string()).and_then(|()| std::fs::rename(&new, path));
     written.map_err(|e| {
         let _ = std::fs::remove_file(&new);
-        let reason = e.raw_os_error().map_or_else(|| e.to_string(), errno_text);
-        Error::new(format!("--pid-file {}: {reason}", path.display()))
+        Error::new(format!("--pid-file {}: {}", path.display(), io_text(&e)))
     })
 }
 
@@ -233,6 +231,21 @@ fn record(bundle: &Bundle, spec: &Spec<'_>, journal: Journal, request: &Request,
 }
 
 impl Created {
+    /// Init's pidfd.
+    pub fn pidfd(&self) -> &OwnedFd {
+        &self.ready.pidfd
+    }
+
+    /// Undoes it all, for a reason of the caller's, which is answered.
+    pub fn abandon(self, why: Error) -> Error {
+        let _ = process::pidfd_kill(self.ready.pidfd.as_fd(), libc::SIGKILL);
+        let _ = process::wait(self.ready.pidfd.as_fd(), true);
+        match destroy(&self.dir, Some(&self.record)) {
+            Ok(()) => why,
+            Err(left) => Error::new(format!("({left}) {why}")),
+        }
+    }
+
     /// Lets init go on to the gate, or to its program.
     ///
     /// # Errors
@@ -434,6 +447,12 @@ pub fn delete(root: &Path, id: &str, force: bool, warn: &mut dyn FnMut(String)) 
 
 /// Ends what is left of a container's processes, replays the undo list, removes the state.
 fn destroy(dir: &Dir, record: Option<&Record>) -> Result<()> {
+    if let Err(e) = dir.read("journal.json")
+        && e.kind() != std::io::ErrorKind::NotFound
+    {
+        // Not the same as having none: with the directory, what is to be undone would be forgotten.
+        return Err(Error::new(format!("{}: the journal of its creation: {}", dir.id, io_text(&e))));
+    }
     let journal = dir.journal();
     // Whichever of the two can be read: they say the same.
     let undos = if journal.undo.is_empty() { record.map_or(&[][..], |r| &r.undo) } else { &journal.undo };

@@ -4,13 +4,14 @@
 //! ROOT/ID/journal.json   what must be undone; written before the first side effect, never changed
 //! ROOT/ID/state.json     what the container is; replaced as a whole
 //! ROOT/ID/config.json    the configuration as it was at create
+//! ROOT/ID/resources.json the limits in force, where `update` changed them
 //! ROOT/ID/go, answer     the gate between create and start (named pipes)
 //! ```
 //!
 //! The directory's own lock (flock(2)) keeps commands that change a container from meeting.
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -22,10 +23,14 @@ use serde::{Deserialize, Serialize};
 use crate::plan::Undo;
 use crate::request::Request;
 use crate::run::init::Gate;
-use crate::sys::fs;
+use crate::sys::{fs, io_text};
 
 /// The largest file that is read back (rule R11).
 const MAX_FILE: u64 = 16 << 20;
+
+/// What we write in a container's directory; the journal goes last.
+const FILES: [&CStr; 7] =
+    [c"go", c"answer", c"state.json", c"state.json.new", c"resources.json", c"config.json", c"journal.json"];
 
 /// An error of the state directory.
 #[derive(Debug)]
@@ -116,7 +121,7 @@ pub fn create(root: &Path, id: &str) -> Result<Dir> {
             builder
                 .recursive(true)
                 .create(root)
-                .map_err(|e| StateError::new(format!("make {}: {e}", root.display())))?;
+                .map_err(|e| StateError::new(format!("make {}: {}", root.display(), io_text(&e))))?;
             builder.recursive(false).create(&path)
         }
         made => made,
@@ -127,8 +132,7 @@ pub fn create(root: &Path, id: &str) -> Result<Dir> {
             return Err(StateError::new(format!("{id}: container with given ID already exists")));
         }
         Err(e) => {
-            let reason = e.raw_os_error().map_or_else(|| e.to_string(), crate::sys::errno_text);
-            return Err(StateError::new(format!("make {}: {reason}", path.display())));
+            return Err(StateError::new(format!("make {}: {}", path.display(), io_text(&e))));
         }
     }
     let dir = open_path(path, id)?;
@@ -221,7 +225,8 @@ impl Dir {
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.file(name);
         let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        file.and_then(|mut f| f.write_all(bytes)).map_err(|e| StateError::new(format!("write {}: {e}", path.display())))
+        file.and_then(|mut f| f.write_all(bytes))
+            .map_err(|e| StateError::new(format!("write {}: {}", path.display(), io_text(&e))))
     }
 
     /// Replaces a file as a whole.
@@ -234,7 +239,7 @@ impl Dir {
         let written = file.and_then(|mut f| f.write_all(bytes)).and_then(|()| std::fs::rename(&new, &path));
         written.map_err(|e| {
             let _ = std::fs::remove_file(&new);
-            StateError::new(format!("write {}: {e}", path.display()))
+            StateError::new(format!("write {}: {}", path.display(), io_text(&e)))
         })
     }
 
@@ -305,13 +310,21 @@ impl Dir {
         Ok(Some((go, answer)))
     }
 
-    /// Removes the directory.
+    /// Removes the directory. What we write there goes by the handle that is open already, so that want of descriptors
+    /// leaves nothing behind.
     ///
     /// # Errors
     /// What the system says; a directory that is gone is fine.
     pub fn remove(&self) -> Result<()> {
-        match std::fs::remove_dir_all(&self.path) {
-            Err(e) if e.kind() != ErrorKind::NotFound => Err(self.error("remove", &e)),
+        for name in FILES {
+            let _ = fs::unlinkat(self.fd.as_fd(), name, 0);
+        }
+        let removed = std::fs::remove_dir(&self.path).or_else(|e| match e.kind() {
+            ErrorKind::DirectoryNotEmpty => std::fs::remove_dir_all(&self.path),
+            _ => Err(e),
+        });
+        match removed {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(self.error("remove", &io_text(&e))),
             _ => Ok(()),
         }
     }

@@ -11,7 +11,7 @@ use crate::cli;
 use crate::container::{self, Bundle, Created};
 use crate::monitor::Monitor;
 use crate::request::Request;
-use crate::sys::{socket, terminal};
+use crate::sys::{fs, socket, terminal};
 
 /// `create`.
 pub(super) fn create(cx: &Context, ask: cli::Create) -> Outcome {
@@ -21,8 +21,7 @@ pub(super) fn create(cx: &Context, ask: cli::Create) -> Outcome {
     let console = console(&ask, wants_terminal, true)?;
     let pidfd_socket = connect(ask.pidfd_socket.as_deref())?;
     let created = make(cx, &bundle, &ask, console, true)?;
-    let started = created.release()?;
-    send_pidfd(pidfd_socket, started.pidfd())?;
+    send_pidfd(pidfd_socket, created)?.release()?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -43,9 +42,8 @@ pub(super) fn run(cx: &Context, ask: cli::Run) -> Outcome {
     // Held back from here on, so that none is lost between the clone and the wait.
     let monitor = if ask.detach { None } else { Some(Monitor::begin().map_err(container::Error::from)?) };
     let created = make(cx, &bundle, &ask.create, console, false)?;
-    let started = created.release()?;
+    let started = send_pidfd(pidfd_socket, created)?.release()?;
     started.until_running()?;
-    send_pidfd(pidfd_socket, started.pidfd())?;
     let Some(monitor) = monitor else { return Ok(ExitCode::SUCCESS) };
     let master = receive_master(ours)?;
     let ended = monitor.wait(started.pidfd().as_fd(), master).map_err(container::Error::from)?;
@@ -82,8 +80,7 @@ fn make(
 
 /// What of the command line and the environment shapes the plan.
 pub(super) fn request(ask: &cli::Create, bundle: &Bundle) -> Request {
-    let number = |name| std::env::var(name).ok().and_then(|v| v.parse::<u32>().ok());
-    let listen_fds = number("LISTEN_FDS").unwrap_or(0);
+    let listen_fds = listen_fds();
     Request {
         id: ask.id.clone(),
         gated: true,
@@ -94,6 +91,28 @@ pub(super) fn request(ask: &cli::Create, bundle: &Bundle) -> Request {
         listen_fds,
         listen_fdnames: std::env::var("LISTEN_FDNAMES").ok(),
         notify_socket: None,
+    }
+}
+
+/// Descriptors of socket activation; those of another process are none of ours (sd_listen_fds(3)).
+pub(super) fn listen_fds() -> u32 {
+    let number = |name| std::env::var(name).ok().and_then(|v| v.parse::<u32>().ok());
+    let ours = number("LISTEN_PID").is_some_and(|pid| pid == std::process::id());
+    if ours { number("LISTEN_FDS").unwrap_or(0) } else { 0 }
+}
+
+/// Whether what is to be passed on was passed to us. To be asked before anything is opened.
+pub(super) fn inherited(preserve: u32) -> Result<(), Failure> {
+    let (listen, first) = (listen_fds(), 3);
+    let all = preserve.saturating_add(listen);
+    let closed = (0..all).find(|i| i32::try_from(i + first).is_ok_and(|fd| !fs::is_open(fd)));
+    match closed {
+        None => Ok(()),
+        Some(i) if i < listen => Err(usage(&format!("LISTEN_FDS={listen}: descriptor {} is not open", i + first))),
+        Some(i) => {
+            let (i, fd) = (i - listen, i + first);
+            Err(usage(&format!("unable to stat preserved-fd {i} (of {preserve}): descriptor {fd} is not open")))
+        }
     }
 }
 
@@ -119,11 +138,13 @@ fn connect(path: Option<&Path>) -> Result<Option<OwnedFd>, Failure> {
     socket.map(Some).map_err(|f| Failure { message: format!("socket {}: {f}", path.display()), code: 1 })
 }
 
-fn send_pidfd(socket: Option<OwnedFd>, pidfd: &OwnedFd) -> Result<(), Failure> {
-    if let Some(socket) = socket {
-        socket::send_fd(socket.as_fd(), b"pidfd", pidfd.as_fd()).map_err(container::Error::from)?;
+/// Before init is released: a peer that is gone leaves no container behind.
+fn send_pidfd(socket: Option<OwnedFd>, created: Created) -> Result<Created, Failure> {
+    let Some(socket) = socket else { return Ok(created) };
+    match socket::send_fd(socket.as_fd(), b"pidfd", created.pidfd().as_fd()) {
+        Ok(_) => Ok(created),
+        Err(fault) => Err(created.abandon(container::Error::new(format!("--pidfd-socket: {fault}"))).into()),
     }
-    Ok(())
 }
 
 fn receive_master(socket: Option<OwnedFd>) -> Result<Option<OwnedFd>, Failure> {

@@ -9,7 +9,7 @@ use super::{Context, Failure, Outcome};
 use crate::cli::{Source, Update};
 use crate::container::{self, Error};
 use crate::parse::SIZE_LIMIT;
-use crate::sys::errno_text;
+use crate::sys::io_text;
 
 /// `update`: from a file, from standard input, or from flags.
 pub(super) fn update(cx: &Context, ask: &Update) -> Outcome {
@@ -41,10 +41,7 @@ fn read(source: &Source) -> Result<Vec<u8>, Failure> {
             (path.display().to_string(), file.and_then(|f| f.take(limit).read_to_end(&mut text)))
         }
     };
-    done.map_err(|e| {
-        let reason = e.raw_os_error().map_or_else(|| e.to_string(), errno_text);
-        Error::new(format!("--resources {name}: {reason}"))
-    })?;
+    done.map_err(|e| Error::new(format!("--resources {name}: {}", io_text(&e))))?;
     Ok(text)
 }
 

@@ -60,11 +60,20 @@ fn of(dir: &Dir, record: &Record) -> Status {
     }
 }
 
-/// Whether init lives: the process of that pid, started at that time, in this boot, and no zombie.
+/// Whether init lives: the process of that pid, started at that time, in this boot, and no zombie. What cannot be found
+/// out for want of descriptors or memory lives: taken for dead, it could be deleted while it runs.
 pub fn is_alive(record: &Record) -> bool {
-    record.pid > 0
-        && stat(record.pid).is_some_and(|(state, start)| start == record.start_time && !matches!(state, b'Z' | b'X'))
-        && record.boot_id == state::boot_id()
+    if record.pid <= 0 {
+        return false;
+    }
+    match stat(record.pid) {
+        Ok(Some((state, start))) => {
+            let boot = state::boot_id();
+            start == record.start_time && !matches!(state, b'Z' | b'X') && (boot.is_empty() || record.boot_id == boot)
+        }
+        Ok(None) => false,
+        Err(_) => true,
+    }
 }
 
 /// A pidfd of init, if it lives.
@@ -80,11 +89,19 @@ pub fn init(record: &Record) -> Option<OwnedFd> {
 
 /// When a process started, in clock ticks since boot (proc_pid_stat(5), field 22).
 pub fn start_time(pid: i32) -> Option<u64> {
-    stat(pid).map(|(_, start)| start)
+    stat(pid).ok().flatten().map(|(_, start)| start)
 }
 
-fn stat(pid: i32) -> Option<(u8, u64)> {
-    let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+/// State and start time; `None` where there is no such process.
+fn stat(pid: i32) -> std::io::Result<Option<(u8, u64)>> {
+    match std::fs::read(format!("/proc/{pid}/stat")) {
+        Ok(text) => Ok(fields(&text)),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn fields(text: &[u8]) -> Option<(u8, u64)> {
     // The name of the program is in parentheses and may hold any character.
     let after = &text[text.iter().rposition(|b| *b == b')')? + 1..];
     let fields = std::str::from_utf8(after).ok()?;
