@@ -100,6 +100,7 @@ fn write_chapters(ch: &mut Chapter<'_>) {
     process::session(ch);
     rootfs::open(ch);
     mounts::all(ch, &groups);
+    mounts::notify_socket(ch);
     process::working_directory(ch);
     devices::all(ch);
     process::terminal(ch);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::compile::{self, Compiled};
 use crate::error::{Problem, Problems};
+use crate::notify::{self, Notify};
 use crate::op::HookOp;
 use crate::plan::Plan;
 use crate::request::Request;
@@ -173,6 +174,9 @@ fn walk_in(dir: &Dir, bundle: &Bundle, spec: &Spec<'_>, plan: &Plan, ask: Create
     undo::foresee(&mut journal.undo);
     dir.write_journal(&journal)?;
     dir.write("config.json", &bundle.text)?;
+    if ask.request.notify_socket.is_some() {
+        dir.make_directory(notify::DIRECTORY)?;
+    }
     let gate = if ask.request.gated { Some(dir.make_gate()?) } else { None };
     let ready = walk::walk(plan, Means { gate, console: ask.console })?;
     let record = record(bundle, spec, journal, &ask.request, ready.pid);
@@ -234,6 +238,14 @@ impl Created {
     /// Init's pidfd.
     pub fn pidfd(&self) -> &OwnedFd {
         &self.ready.pidfd
+    }
+
+    /// The relay of `NOTIFY_SOCKET`, where there is one to be: to be opened before the program can use it.
+    ///
+    /// # Errors
+    /// A socket that cannot be opened.
+    pub fn notify(&self) -> Result<Option<Notify>> {
+        Notify::of(&self.dir, &self.record).map_err(Error::new)
     }
 
     /// Undoes it all, for a reason of the caller's, which is answered.
@@ -315,6 +327,7 @@ pub fn start(root: &Path, id: &str) -> Result<()> {
     let Some((go, answer)) = dir.open_gate()? else {
         return Err(Error::new(format!("{id}: cannot start a container that has stopped")));
     };
+    let notify = Notify::of(&dir, &record).map_err(Error::new)?;
     fs::set_nonblocking(answer.as_fd(), false)?;
     fs::write(go.as_fd(), b"!")?;
     drop(go);
@@ -323,7 +336,12 @@ pub fn start(root: &Path, id: &str) -> Result<()> {
         let plan = replan(&dir, &record);
         return Err(stopped.explain(|| plan.as_ref()).into());
     }
-    poststart(&dir, &record)
+    poststart(&dir, &record)?;
+    dir.unlock();
+    match (notify, status::init(&record)) {
+        (Some(notify), Some(pidfd)) => notify.relay(record.pid, pidfd.as_fd()).map_err(Error::new),
+        _ => Ok(()),
+    }
 }
 
 /// The plan that a container was made by, for the sentence of a failure.
@@ -398,7 +416,10 @@ fn kill_everyone(record: &Record, signal: i32) -> Result<()> {
 fn thaw_the_dead(record: &Record) -> Result<()> {
     let groups = undo::groups(&record.undo);
     match cgroup::freeze::state(&groups) {
-        Ok(cgroup::freeze::State::Thawed) | Err(_) => Ok(()),
+        Ok(cgroup::freeze::State::Thawed) => Ok(()),
+        // Gone, or never to be frozen.
+        Err(e) if e.errno.is_none() || e.is_missing() => Ok(()),
+        Err(e) => Err(e.into()),
         Ok(_) => Ok(cgroup::freeze::thaw(&groups)?),
     }
 }

@@ -22,4 +22,6 @@ pub struct Request {
     pub listen_fdnames: Option<String>,
     /// Path inside the container of the socket that `NOTIFY_SOCKET` names, where readiness is relayed.
     pub notify_socket: Option<String>,
+    /// Absolute path of the directory of the runtime's that holds this socket and is mounted where it is looked for.
+    pub notify_directory: Option<String>,
 }

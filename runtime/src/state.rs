@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::plan::Undo;
 use crate::request::Request;
 use crate::run::init::Gate;
-use crate::sys::{fs, io_text};
+use crate::sys::{errno_text, fs, io_text};
 
 /// The largest file that is read back (rule R11).
 const MAX_FILE: u64 = 16 << 20;
@@ -135,7 +135,7 @@ pub fn create(root: &Path, id: &str) -> Result<Dir> {
             return Err(StateError::new(format!("make {}: {}", path.display(), io_text(&e))));
         }
     }
-    let dir = open_path(path, id)?;
+    let dir = open_path(path.clone(), id).inspect_err(|_| drop(std::fs::remove_dir(&path)))?;
     fs::lock(dir.fd.as_fd(), true).map_err(|f| dir.error("lock", &f))?;
     Ok(dir)
 }
@@ -151,6 +151,10 @@ pub fn open(root: &Path, id: &str) -> Result<Dir> {
 fn open_path(path: PathBuf, id: &str) -> Result<Dir> {
     let text = CString::new(path.as_os_str().as_bytes()).map_err(|_| StateError::new("the path holds a NUL byte"))?;
     match fs::open(&text, libc::O_RDONLY | libc::O_DIRECTORY) {
+        // Nothing of what is in it could be read; that must not look as if nothing were there.
+        Ok(fd) if fd.try_clone().is_err() => {
+            Err(StateError::new(format!("open {}: {}", path.display(), errno_text(libc::EMFILE))))
+        }
         Ok(fd) => Ok(Dir { path, fd, id: id.to_owned() }),
         Err(f) if f.errno == libc::ENOENT => {
             Err(StateError { message: format!("{id}: container does not exist"), missing: true })
@@ -279,6 +283,17 @@ impl Dir {
     pub fn save(&self, record: &Record) -> Result<()> {
         let bytes = serde_json::to_vec(record).map_err(|e| StateError::new(e.to_string()))?;
         self.replace("state.json", &bytes)
+    }
+
+    /// Makes a directory in it, if that is missing.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn make_directory(&self, name: &str) -> Result<()> {
+        match std::fs::create_dir(self.file(name)) {
+            Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(self.error("make a directory in", &io_text(&e))),
+            _ => Ok(()),
+        }
     }
 
     /// Makes the gate and opens it as init holds it.

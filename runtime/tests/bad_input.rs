@@ -224,6 +224,13 @@ fn want_of_descriptors_does_not_take_a_container_for_dead() {
         {
             let said = behind(&bed, &ulimit, command);
             assert!(matches!(said.code, Some(0 | 1)), "{command:?} with {limit}: {said:?}");
+            for lie in ["stopped", "not running", "never wholly"] {
+                let said = said.out.clone() + &said.err.replace("that is not stopped", "");
+                assert!(!said.contains(lie), "{command:?} with {limit}: {said}");
+            }
+            if command[0] == "pause" {
+                bed.tare(&["resume", "ID"]);
+            }
             assert!(bed.state("journal.json").exists(), "{command:?} with {limit}: {said:?}");
         }
         let said = behind(&bed, &ulimit, &["delete", "--force", "ID"]);

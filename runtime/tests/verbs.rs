@@ -276,3 +276,97 @@ fn ps_shows_the_containers_processes() {
     assert_eq!(bed.tare(&["ps", "-f", "json", "ID"]).ok(), "[]\n");
     bed.tare(&["ps", "ID"]).ok();
 }
+
+/// What the service manager was told: text, and whether a descriptor came along.
+fn told(manager: &std::os::unix::net::UnixDatagram) -> String {
+    use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+    let (mut text, mut space) = ([0; 256], nix::cmsg_space!(std::os::fd::RawFd));
+    let mut parts = [std::io::IoSliceMut::new(&mut text)];
+    let fd = std::os::fd::AsRawFd::as_raw_fd(manager);
+    let message = recvmsg::<()>(fd, &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC).unwrap();
+    for part in message.cmsgs().unwrap() {
+        if let ControlMessageOwned::ScmRights(fds) = part {
+            fds.into_iter().for_each(|fd| nix::unistd::close(fd).unwrap());
+        }
+    }
+    let len = message.bytes;
+    String::from_utf8_lossy(&text[..len]).into_owned()
+}
+
+#[test]
+fn readiness_is_relayed_to_the_service_manager() {
+    if !is_root() {
+        return;
+    }
+    let script = "env > /tmp/env; stat -c %F /run/notify/notify.sock > /tmp/kind; touch /run/notify/x 2> /tmp/refused; \
+        touch /tmp/up; exec sleep 1000";
+    for detached in [true, false] {
+        let bed = Bed::new(script);
+        let manager = std::os::unix::net::UnixDatagram::bind(bed.dir.join("manager")).unwrap();
+        manager.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+        let command = |args: &[&str]| {
+            let mut command = bed.command(args);
+            command.env("NOTIFY_SOCKET", bed.dir.join("manager"));
+            command
+        };
+        let tmp = bed.dir.join("bundle/rootfs/tmp");
+        let mut child = if detached {
+            run(&mut command(&["create", "-b", "BUNDLE", "ID"])).ok();
+            command(&["start", "ID"]).spawn().unwrap()
+        } else {
+            command(&["run", "-b", "BUNDLE", "ID"]).spawn().unwrap()
+        };
+        eventually(|| tmp.join("up").exists());
+        assert!(read(tmp.join("env")).lines().any(|l| l == "NOTIFY_SOCKET=/run/notify/notify.sock"));
+        assert_eq!(read(tmp.join("kind")), "socket");
+        assert!(read(tmp.join("refused")).contains("Read-only file system"));
+        let container = std::os::unix::net::UnixDatagram::unbound().unwrap();
+        let socket = std::path::PathBuf::from(format!("/proc/{}/root/run/notify/notify.sock", bed.pid()));
+        container.send_to(b"STATUS=almost", &socket).unwrap();
+        assert!(child.try_wait().unwrap().is_none(), "not ready yet");
+        container.send_to(b"STATUS=there\nREADY=1\n", &socket).unwrap();
+        assert_eq!(told(&manager), "READY=1\n");
+        if detached {
+            assert_eq!(told(&manager), format!("MAINPID={}\n", bed.pid()));
+        }
+        assert_eq!(told(&manager), "BARRIER=1");
+        if detached {
+            assert!(end(&mut child).expect("start is done").success());
+        }
+        bed.tare(&["kill", "ID", "KILL"]).ok();
+        if !detached {
+            assert_eq!(end(&mut child).expect("run is done").code(), Some(137));
+        }
+        bed.tare(&["delete", "-f", "ID"]).ok();
+        bed.nothing_left();
+    }
+    // A container that dies before it is ready ends the waiting, and a manager that is not there is an error.
+    let bed = Bed::new("exit 3");
+    let manager = std::os::unix::net::UnixDatagram::bind(bed.dir.join("manager")).unwrap();
+    let run = |args: &[&str]| run(bed.command(args).env("NOTIFY_SOCKET", bed.dir.join("manager")));
+    run(&["create", "-b", "BUNDLE", "ID"]).ok();
+    run(&["start", "ID"]).ok();
+    run(&["delete", "-f", "ID"]).ok();
+    drop(manager);
+    run(&["run", "-b", "BUNDLE", "ID"]).fails("connection refused");
+    bed.nothing_left();
+}
+
+#[test]
+fn a_pidfd_socket_gets_a_pidfd_of_the_containers_process() {
+    if !is_root() {
+        return;
+    }
+    let bed = Bed::new(FOREVER);
+    let path = bed.dir.join("pidfd.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let peer = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        tare::sys::socket::receive_fd(std::os::fd::AsFd::as_fd(&stream)).unwrap().unwrap()
+    });
+    bed.tare(&["create", "-b", "BUNDLE", "--pidfd-socket", path.to_str().unwrap(), "ID"]).ok();
+    let pidfd = peer.join().unwrap();
+    let info = read(format!("/proc/self/fdinfo/{}", std::os::fd::AsRawFd::as_raw_fd(&pidfd)).into());
+    let pid = info.lines().find_map(|l| l.strip_prefix("Pid:")).map(str::trim);
+    assert_eq!(pid, Some(bed.pid().to_string().as_str()));
+}

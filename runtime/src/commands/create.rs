@@ -10,6 +10,7 @@ use super::{Context, Failure, Outcome};
 use crate::cli;
 use crate::container::{self, Bundle, Created};
 use crate::monitor::Monitor;
+use crate::notify;
 use crate::request::Request;
 use crate::sys::{fs, socket, terminal};
 
@@ -42,9 +43,20 @@ pub(super) fn run(cx: &Context, ask: cli::Run) -> Outcome {
     // Held back from here on, so that none is lost between the clone and the wait.
     let monitor = if ask.detach { None } else { Some(Monitor::begin().map_err(container::Error::from)?) };
     let created = make(cx, &bundle, &ask.create, console, false)?;
-    let started = send_pidfd(pidfd_socket, created)?.release()?;
+    let created = send_pidfd(pidfd_socket, created)?;
+    let relay = match created.notify() {
+        Err(e) => return Err(created.abandon(e).into()),
+        Ok(relay) => relay,
+    };
+    let started = created.release()?;
     started.until_running()?;
-    let Some(monitor) = monitor else { return Ok(ExitCode::SUCCESS) };
+    let Some(mut monitor) = monitor else {
+        if let Some(relay) = relay {
+            relay.relay(started.record.pid, started.pidfd().as_fd()).map_err(container::Error::new)?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    };
+    monitor.notify = relay;
     let master = receive_master(ours)?;
     let ended = monitor.wait(started.pidfd().as_fd(), master).map_err(container::Error::from)?;
     if !ask.keep {
@@ -66,7 +78,7 @@ fn make(
 ) -> Result<Created, Failure> {
     let create = container::Create {
         root: cx.root().0,
-        request: Request { gated, ..request(ask, bundle) },
+        request: Request { gated, ..relayed(cx, ask, request(ask, bundle)) },
         console,
         strict: ask.strict,
         pid_file: ask.pid_file.as_ref().map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone())),
@@ -90,7 +102,20 @@ pub(super) fn request(ask: &cli::Create, bundle: &Bundle) -> Request {
         preserve_fds: ask.preserve_fds.saturating_add(listen_fds),
         listen_fds,
         listen_fdnames: std::env::var("LISTEN_FDNAMES").ok(),
-        notify_socket: None,
+        ..Request::default()
+    }
+}
+
+/// Where the caller has a service manager, the container gets a socket to tell of its readiness.
+fn relayed(cx: &Context, ask: &cli::Create, request: Request) -> Request {
+    if std::env::var_os("NOTIFY_SOCKET").is_none_or(|path| path.is_empty()) {
+        return request;
+    }
+    let directory = cx.root().0.join(&ask.id).join(notify::DIRECTORY);
+    Request {
+        notify_socket: Some(notify::INSIDE.to_owned()),
+        notify_directory: directory.into_os_string().into_string().ok(),
+        ..request
     }
 }
 

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use super::{Context, Outcome};
 use crate::cli::{Format, Ps};
 use crate::container::{self, Error};
+use crate::sys::io_text;
 use crate::table;
 
 /// `ps`.
@@ -18,8 +19,8 @@ pub(super) fn ps(cx: &Context, ask: &Ps) -> Outcome {
         command.arg("-ef");
     }
     let output = command.args(&ask.args).stdin(Stdio::null()).output();
-    let output =
-        output.map_err(|e| Error::new(format!("ps(1) of the host: {e} (hint: --format json does without it)")))?;
+    let output = output
+        .map_err(|e| Error::new(format!("ps(1) of the host: {} (hint: --format json does without it)", io_text(&e))))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(Error::new(format!("ps: {}: {}", output.status, said.trim())).into());
