@@ -15,6 +15,7 @@ mod events;
 mod explain;
 mod features;
 mod list;
+mod mounts;
 mod ps;
 mod spec;
 mod update;
@@ -127,6 +128,8 @@ fn run(cx: &Context, command: Command) -> Outcome {
         Command::Update(ask) => update::update(cx, &ask),
         Command::Events(ask) => events::events(cx, &ask),
         Command::Ps(ask) => ps::ps(cx, &ask),
+        Command::MountsAdd(ask) => mounts::add(cx, &ask),
+        Command::MountsRemove(ask) => mounts::remove(cx, &ask),
         Command::List(ask) => list::list(cx, &ask),
         Command::Spec(ask) => spec::spec(&ask),
         Command::Features => features::features(cx),

@@ -13,6 +13,7 @@ use crate::plan::{Lanes, Mark, Plan, Step};
 use crate::request::Request;
 use crate::spec::{Linux, Spec};
 
+pub mod added;
 pub mod cgroup;
 mod cgroups;
 mod devices;

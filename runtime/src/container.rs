@@ -17,6 +17,7 @@ use crate::time::Timestamp;
 use crate::walk::{self, Means, Ready};
 use crate::{check, host, parse, undo};
 
+pub mod mounts;
 pub mod pause;
 pub mod status;
 pub mod update;

@@ -12,6 +12,10 @@ pub struct Request {
     pub gated: bool,
     /// `--no-pivot`.
     pub no_pivot: bool,
+    /// `--cgroup-manager disabled`: no cgroups are made.
+    pub no_cgroups: bool,
+    /// `--rootless`: whether a cgroup that is denied, and that no limit needs, is done without. `None`: as the user is.
+    pub rootless: Option<bool>,
     /// `--no-new-keyring`.
     pub no_new_keyring: bool,
     /// Descriptors from 3 on that are passed on (`--preserve-fds`, plus those of socket activation).

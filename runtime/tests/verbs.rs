@@ -370,3 +370,103 @@ fn a_pidfd_socket_gets_a_pidfd_of_the_containers_process() {
     let pid = info.lines().find_map(|l| l.strip_prefix("Pid:")).map(str::trim);
     assert_eq!(pid, Some(bed.pid().to_string().as_str()));
 }
+
+#[test]
+fn mounts_come_into_a_running_container_and_go() {
+    if !is_root() {
+        return;
+    }
+    for user in [false, true] {
+        let bed = Bed::with(FOREVER, |config| {
+            if user {
+                let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+                config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+                (config["linux"]["uidMappings"], config["linux"]["gidMappings"]) = (map.clone(), map);
+            }
+        });
+        if user {
+            std::process::Command::new("chmod").arg("-R").arg("a+rwx").arg(&bed.dir).status().unwrap();
+        }
+        bed.started();
+        let source = bed.dir.join("source");
+        std::fs::create_dir_all(&source).unwrap();
+        std::fs::write(source.join("file"), "hello").unwrap();
+        // A link that leads out of the root is the container's own affair.
+        std::os::unix::fs::symlink("/../../../../outside", bed.dir.join("bundle/rootfs/link")).unwrap();
+        let list = bed.dir.join("mounts.json");
+        let write = |value: Value| std::fs::write(&list, value.to_string()).unwrap();
+        let path = list.to_str().unwrap().to_owned();
+        let inside = |name: &str| std::path::PathBuf::from(format!("/proc/{}/root/{name}", bed.pid()));
+        write(json!([
+            {"destination": "/mnt/a", "type": "bind", "source": source, "options": ["bind", "ro"]},
+            {"destination": "/link/b", "type": "tmpfs", "source": "tmpfs", "options": ["size=64k", "nosuid"]},
+            {"destination": "/etc/one", "source": source.join("file"), "options": ["bind"]}
+        ]));
+        bed.tare(&["mounts", "add", "ID", &path]).ok();
+        assert_eq!(read(inside("mnt/a/file")), "hello");
+        assert!(std::fs::write(inside("mnt/a/file"), "").is_err(), "read-only");
+        assert_eq!(read(inside("etc/one")), "hello");
+        std::fs::write(inside("outside/b/x"), "y").unwrap();
+        assert!(!bed.dir.join("bundle/rootfs/outside/b/x").exists(), "on the tmpfs, not beneath it");
+        assert!(!std::path::Path::new("/outside").exists());
+        let table = read(format!("/proc/{}/mountinfo", bed.pid()).into());
+        assert!(!table.lines().any(|l| l.contains("/mnt/a") && l.contains("shared:")), "{table}");
+        bed.tare(&["mounts", "remove", "ID", &path]).ok();
+        assert!(!inside("mnt/a/file").exists() && !inside("outside/b/x").exists());
+        bed.tare(&["mounts", "remove", "ID", &path]).fails("mounts[2].destination: unmount /etc/one");
+
+        // All or none.
+        write(json!([
+            {"destination": "/mnt/a", "type": "bind", "source": source, "options": ["bind"]},
+            {"destination": "/bin/busybox/x", "type": "tmpfs", "source": "tmpfs"}
+        ]));
+        bed.tare(&["mounts", "add", "ID", &path]).fails("mounts[1]");
+        assert!(!inside("mnt/a/file").exists());
+        for (mount, said) in [
+            (json!({"destination": "/p", "type": "proc", "source": "proc"}), "mounts[0].type"),
+            (json!({"destination": "/p", "type": "ext9", "source": "x"}), "no such device"),
+            (json!({"destination": "/", "type": "tmpfs", "source": "x"}), "mounts[0].destination"),
+            (json!({"destination": "/p", "source": "/no/such", "options": ["bind"]}), "no such file or directory"),
+            (json!({"destination": "/p", "type": "tmpfs", "source": "x", "options": ["size=lots"]}), "mounts[0]"),
+        ] {
+            write(json!([mount]));
+            bed.tare(&["mounts", "add", "ID", &path]).fails(said);
+        }
+        bed.tare(&["delete", "-f", "ID"]).ok();
+        bed.tare(&["mounts", "add", "ID", &path]).fails("container does not exist");
+        bed.nothing_left();
+    }
+}
+
+#[test]
+fn without_cgroups_none_are_made() {
+    if !is_root() {
+        return;
+    }
+    let disabled = ["--cgroup-manager", "disabled", "create", "-b", "BUNDLE", "ID"];
+    let bed = Bed::with(FOREVER, |config| {
+        config["linux"]["resources"] = json!({"devices": [{"allow": false, "access": "rwm"}]});
+    });
+    bed.tare(&disabled).ok();
+    bed.tare(&["start", "ID"]).ok();
+    for controller in ["memory", "pids", "freezer"] {
+        assert!(!bed.cgroup(controller).exists());
+    }
+    assert_eq!(bed.status(), "running");
+    assert_eq!(bed.tare(&["ps", "-f", "json", "ID"]).ok(), format!("[{}]\n", bed.pid()));
+    bed.tare(&["pause", "ID"]).fails("no cgroup that can freeze");
+    bed.tare(&["kill", "-a", "ID", "KILL"]).ok();
+    bed.until("stopped");
+    bed.tare(&["delete", "ID"]).ok();
+    bed.nothing_left();
+
+    let bed = Bed::with(FOREVER, |config| config["linux"]["resources"]["pids"] = json!({"limit": 7}));
+    bed.tare(&disabled).fails("linux.resources.pids.limit");
+    for driver in [&["--systemd-cgroup"][..], &["--cgroup-manager", "systemd"]] {
+        let args: Vec<_> = driver.iter().chain(&["create", "-b", "BUNDLE", "ID"]).copied().collect();
+        bed.tare(&args).fails("the systemd driver is not in this version");
+        let args: Vec<_> = driver.iter().chain(&["delete", "--force", "ID"]).copied().collect();
+        bed.tare(&args).ok();
+    }
+    bed.nothing_left();
+}

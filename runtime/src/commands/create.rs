@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::{Context, Failure, Outcome};
-use crate::cli;
+use crate::cli::{self, CgroupManager, Rootless};
 use crate::container::{self, Bundle, Created};
 use crate::monitor::Monitor;
 use crate::notify;
@@ -76,9 +76,25 @@ fn make(
     console: Option<OwnedFd>,
     gated: bool,
 ) -> Result<Created, Failure> {
+    let systemd = CgroupManager::Systemd;
+    let manager = cx.global.cgroup_manager;
+    if manager == Some(systemd) || (manager.is_none() && cx.global.systemd_cgroup) {
+        return Err(usage(
+            "--systemd-cgroup: the systemd driver is not in this version (hint: configure the engine for cgroupfs)",
+        ));
+    }
     let create = container::Create {
         root: cx.root().0,
-        request: Request { gated, ..relayed(cx, ask, request(ask, bundle)) },
+        request: Request {
+            gated,
+            no_cgroups: cx.global.cgroup_manager == Some(CgroupManager::Disabled),
+            rootless: match cx.global.rootless {
+                Rootless::Auto => None,
+                Rootless::True => Some(true),
+                Rootless::False => Some(false),
+            },
+            ..relayed(cx, ask, request(ask, bundle))
+        },
         console,
         strict: ask.strict,
         pid_file: ask.pid_file.as_ref().map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone())),

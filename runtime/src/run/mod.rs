@@ -6,6 +6,7 @@ pub mod failure;
 pub mod hook;
 mod identity;
 pub mod init;
+pub mod late_mount;
 mod mount;
 pub mod parent;
 pub mod path;

@@ -115,7 +115,9 @@ fn open(op: &ParentOp, slots: &mut [Option<OwnedFd>]) -> Result<(), Failed> {
             (slot, fd)
         }
         ParentOp::OpenTree { source, recursive, nofollow, slot } => {
-            (slot, mount::open_tree(fs::cwd(), source, *recursive, *nofollow)?)
+            let tree = mount::open_tree(fs::cwd(), source, *recursive, *nofollow)?;
+            super::late_mount::enslave(tree.as_fd())?;
+            (slot, tree)
         }
         ParentOp::MakeMapping { uid, gid, slot } => (slot, make_mapping(uid, gid)?),
         ParentOp::OpenCgroup { group, slot } => (slot, cgroup::open(group)?),
