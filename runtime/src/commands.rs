@@ -17,6 +17,7 @@ mod features;
 mod list;
 mod mounts;
 mod ps;
+mod report;
 mod spec;
 mod update;
 
@@ -130,6 +131,9 @@ fn run(cx: &Context, command: Command) -> Outcome {
         Command::Ps(ask) => ps::ps(cx, &ask),
         Command::MountsAdd(ask) => mounts::add(cx, &ask),
         Command::MountsRemove(ask) => mounts::remove(cx, &ask),
+        Command::Diff(ask) => report::diff(cx, &ask),
+        Command::Gc { dry_run } => report::gc(cx, dry_run),
+        Command::Doctor { json } => report::doctor(cx, json),
         Command::List(ask) => list::list(cx, &ask),
         Command::Spec(ask) => spec::spec(&ask),
         Command::Features => features::features(cx),

@@ -17,6 +17,8 @@ use crate::time::Timestamp;
 use crate::walk::{self, Means, Ready};
 use crate::{check, host, parse, undo};
 
+pub mod diff;
+pub mod gc;
 pub mod mounts;
 pub mod pause;
 pub mod status;
@@ -476,6 +478,9 @@ fn destroy(dir: &Dir, record: Option<&Record>) -> Result<()> {
         return Err(Error::new(format!("{}: the journal of its creation: {}", dir.id, io_text(&e))));
     }
     let journal = dir.journal();
+    if dir.is_of_another_boot(record.map_or(&journal.boot_id, |r| &r.boot_id)) {
+        return Ok(dir.remove()?);
+    }
     // Whichever of the two can be read: they say the same.
     let undos = if journal.undo.is_empty() { record.map_or(&[][..], |r| &r.undo) } else { &journal.undo };
     if let Some(record) = record {

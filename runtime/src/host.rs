@@ -1,5 +1,7 @@
 //! Finds the facts of this host, by fixed probes: nothing whose cost grows with what else runs here.
 
+pub mod doctor;
+
 use crate::facts::Facts;
 use crate::run::cgroup;
 use crate::sys::process;

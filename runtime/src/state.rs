@@ -206,6 +206,13 @@ impl Dir {
         let _ = fs::unlock(self.fd.as_fd());
     }
 
+    /// Whether a boot was another than this: its processes, cgroups and mounts are gone by themselves, and what has their
+    /// names now is somebody else's. An id that is not known says nothing.
+    pub fn is_of_another_boot(&self, id: &str) -> bool {
+        let this = boot_id();
+        !id.is_empty() && !this.is_empty() && id != this
+    }
+
     /// Whether another command holds the lock just now.
     pub fn is_locked(&self) -> bool {
         match fs::lock(self.fd.as_fd(), false) {

@@ -470,3 +470,71 @@ fn without_cgroups_none_are_made() {
     }
     bed.nothing_left();
 }
+
+#[test]
+fn diff_tells_drift_and_nothing_else() {
+    if !is_root() {
+        return;
+    }
+    let bed = Bed::with(FOREVER, |config| {
+        config["linux"]["resources"]["pids"] = json!({"limit": 100});
+        config["linux"]["resources"]["memory"] = json!({"limit": 64 << 20});
+    });
+    bed.tare(&["diff", "ID"]).fails("container does not exist");
+    bed.started();
+    assert_eq!(bed.tare(&["diff", "ID"]).ok(), "as planned\n");
+    bed.tare(&["update", "--pids-limit", "50", "ID"]).ok();
+    assert_eq!(bed.tare(&["diff", "ID"]).ok(), "as planned\n");
+    std::fs::write(bed.cgroup("pids").join("pids.max"), "70").unwrap();
+    let said = bed.tare(&["diff", "ID", "--json"]);
+    assert_eq!(said.code, Some(1));
+    let drift: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(drift, json!([{"what": "pids.max", "planned": "50", "is": "70"}]));
+    let said = bed.tare(&["diff", "ID"]);
+    assert_eq!((said.out.as_str(), said.err.as_str()), ("pids.max: planned 50, is 70\n", ""));
+}
+
+#[test]
+fn gc_removes_what_nobody_can_delete() {
+    if !is_root() {
+        return;
+    }
+    let bed = Bed::new(FOREVER);
+    assert_eq!(bed.tare(&["gc"]).ok(), "");
+    bed.started();
+    let root = bed.dir.join("state");
+    // One whose creation was killed: a journal, a cgroup, no state.
+    let journal = std::fs::read_to_string(bed.state("journal.json")).unwrap();
+    let half = format!("{}-half", bed.id);
+    std::fs::create_dir(root.join(&half)).unwrap();
+    std::fs::write(root.join(&half).join("journal.json"), journal.replace(&bed.id, &half)).unwrap();
+    let cgroup = bed.cgroup("pids").with_file_name(&half);
+    std::fs::create_dir(&cgroup).unwrap();
+    // One of another boot, whose cgroups have the name of the one that runs.
+    let state = std::fs::read_to_string(bed.state("state.json")).unwrap();
+    let boot = read("/proc/sys/kernel/random/boot_id".into());
+    std::fs::create_dir(root.join("old")).unwrap();
+    for (name, text) in [("journal.json", &journal), ("state.json", &state)] {
+        let other = text.replace(&boot, "11111111-2222-3333-4444-555555555555");
+        std::fs::write(root.join("old").join(name), other).unwrap();
+    }
+    let would = bed.tare(&["gc", "--dry-run"]).ok();
+    assert_eq!(would.lines().count(), 2, "{would}");
+    assert!(would.contains("would remove old: it is of another boot"), "{would}");
+    assert!(root.join("old").exists() && cgroup.exists());
+    let removed = bed.tare(&["gc"]).ok();
+    assert!(removed.contains(&format!("removed {half}: it was never wholly created")), "{removed}");
+    assert!(!root.join("old").exists() && !root.join(&half).exists() && !cgroup.exists());
+    assert_eq!(bed.status(), "running");
+}
+
+#[test]
+fn doctor_says_what_is_missing() {
+    let bed = Bed::new(FOREVER);
+    let text = bed.tare(&["doctor"]).ok();
+    assert!(text.lines().any(|l| l.starts_with("ok") && l.contains("kernel")), "{text}");
+    let list: Value = serde_json::from_str(&bed.tare(&["doctor", "--json"]).ok()).unwrap();
+    assert_eq!(list.as_array().unwrap().len(), text.lines().count());
+    let none = run(bed.command(&["doctor"]).env("PATH", "/nowhere")).ok();
+    assert!(none.lines().any(|l| l.starts_with("absent") && l.contains("not in PATH")), "{none}");
+}
