@@ -10,11 +10,16 @@ use crate::log::Logger;
 use crate::sys::process;
 
 mod create;
+mod events;
 mod exec;
 mod explain;
 mod features;
 mod list;
+mod mounts;
+mod ps;
+mod report;
 mod spec;
+mod update;
 
 /// What a command fails with: what is logged, once, and the exit code.
 pub struct Failure {
@@ -30,7 +35,7 @@ impl From<container::Error> for Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(e: std::io::Error) -> Self {
-        Failure { message: e.to_string(), code: 1 }
+        Failure { message: crate::sys::io_text(&e), code: 1 }
     }
 }
 
@@ -87,6 +92,11 @@ pub fn main(argv: &[OsString]) -> u8 {
             return rejected.error.exit_code;
         }
     };
+    let inherited = match &command {
+        Command::Create(ask) | Command::Run(cli::Run { create: ask, .. }) => create::inherited(ask.preserve_fds),
+        Command::Exec(ask) => create::inherited(ask.preserve_fds),
+        _ => Ok(()),
+    };
     let log = match Logger::open(&global) {
         Ok(log) => log,
         Err(message) => {
@@ -95,7 +105,7 @@ pub fn main(argv: &[OsString]) -> u8 {
         }
     };
     let cx = Context { global, name, log };
-    match run(&cx, command) {
+    match inherited.and_then(|()| run(&cx, command)) {
         Ok(code) => code,
         Err(failure) => {
             cx.log.error(&failure.message);
@@ -115,6 +125,16 @@ fn run(cx: &Context, command: Command) -> Outcome {
         Command::State(ask) => list::state(cx, &ask.id),
         Command::Kill(ask) => done(container::kill(&root, &ask.id, ask.signal, ask.all)),
         Command::Delete(ask) => done(container::delete(&root, &ask.id, ask.force, &mut warn)),
+        Command::Pause(ask) => done(container::pause::pause(&root, &ask.id)),
+        Command::Resume(ask) => done(container::pause::resume(&root, &ask.id)),
+        Command::Update(ask) => update::update(cx, &ask),
+        Command::Events(ask) => events::events(cx, &ask),
+        Command::Ps(ask) => ps::ps(cx, &ask),
+        Command::MountsAdd(ask) => mounts::add(cx, &ask),
+        Command::MountsRemove(ask) => mounts::remove(cx, &ask),
+        Command::Diff(ask) => report::diff(cx, &ask),
+        Command::Gc { dry_run } => report::gc(cx, dry_run),
+        Command::Doctor { json } => report::doctor(cx, json),
         Command::List(ask) => list::list(cx, &ask),
         Command::Spec(ask) => spec::spec(&ask),
         Command::Features => features::features(cx),

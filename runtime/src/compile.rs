@@ -13,6 +13,7 @@ use crate::plan::{Lanes, Mark, Plan, Step};
 use crate::request::Request;
 use crate::spec::{Linux, Spec};
 
+pub mod added;
 pub mod cgroup;
 mod cgroups;
 mod devices;
@@ -104,6 +105,7 @@ fn write_chapters(ch: &mut Chapter<'_>) {
     process::session(ch);
     rootfs::open(ch);
     mounts::all(ch, &groups);
+    mounts::notify_socket(ch);
     process::working_directory(ch);
     devices::all(ch);
     process::terminal(ch);

@@ -5,21 +5,29 @@ use std::path::{Path, PathBuf};
 
 use crate::compile::{self, Compiled};
 use crate::error::{Problem, Problems};
+use crate::notify::{self, Notify};
 use crate::op::HookOp;
 use crate::plan::Plan;
 use crate::request::Request;
 use crate::run::{cgroup, parent};
 use crate::spec::Spec;
 use crate::state::{self, Dir, Journal, Record, StateError};
-use crate::sys::{errno_text, fs, process};
+use crate::sys::{fs, io_text, process};
 use crate::time::Timestamp;
 use crate::walk::{self, Means, Ready};
 use crate::{check, host, parse, undo};
 
+pub mod diff;
 pub mod exec;
+pub mod gc;
+pub mod mounts;
+pub mod pause;
 pub mod status;
+pub mod update;
+pub mod watch;
 
 pub use status::{Status, status};
+pub use watch::processes;
 
 /// How long a killed process may take to go before that is an error.
 const DEATH_MS: i32 = 10_000;
@@ -80,10 +88,7 @@ impl Bundle {
     /// # Errors
     /// There is no such directory, or no readable `config.json` in it.
     pub fn load(path: &Path) -> Result<Self> {
-        let why = |path: &Path, e: &std::io::Error| {
-            let reason = e.raw_os_error().map_or_else(|| e.to_string(), errno_text);
-            Error::new(format!("bundle {}: {reason}", path.display()))
-        };
+        let why = |path: &Path, e: &std::io::Error| Error::new(format!("bundle {}: {}", path.display(), io_text(e)));
         let path = path.canonicalize().map_err(|e| why(path, &e))?;
         let config = path.join("config.json");
         let text = std::fs::read(&config).map_err(|e| why(&config, &e))?;
@@ -132,7 +137,7 @@ pub struct Created {
 /// # Errors
 /// Every problem of the configuration.
 pub fn compile(spec: &Spec<'_>, request: &Request) -> Result<Compiled> {
-    let compiled = compile::compile(spec, &host::facts(spec, false)?, request)?;
+    let compiled = compile::compile(spec, &host::facts(Some(spec))?, request)?;
     check::check(&compiled.plan).map_err(|broken| {
         Error::new(format!("the plan is not sound, which is a defect of this program: {}", broken.join("; ")))
     })?;
@@ -157,8 +162,10 @@ pub fn create(bundle: &Bundle, ask: Create) -> Result<Created> {
         Err(error) => {
             let left = undo::replay(&dir.journal().undo);
             if left.is_empty() {
-                dir.remove(true)?;
-                return Err(error);
+                return Err(match dir.remove() {
+                    Ok(()) => error,
+                    Err(left) => Error::new(format!("({left}) {error}")),
+                });
             }
             // What could not be undone stays on record: `delete --force` tries again.
             Err(Error::new(format!("(left behind: {}) {error}", left.join(", "))))
@@ -172,6 +179,9 @@ fn walk_in(dir: &Dir, bundle: &Bundle, spec: &Spec<'_>, plan: &Plan, ask: Create
     undo::foresee(&mut journal.undo);
     dir.write_journal(&journal)?;
     dir.write("config.json", &bundle.text)?;
+    if ask.request.notify_socket.is_some() {
+        dir.make_directory(notify::DIRECTORY)?;
+    }
     let gate = if ask.request.gated { Some(dir.make_gate()?) } else { None };
     let rootfs = rootfs(bundle, spec);
     let walked = walk::walk(plan, Means { gate, console: ask.console });
@@ -201,8 +211,7 @@ pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     let written = std::fs::write(&new, pid.to_string()).and_then(|()| std::fs::rename(&new, path));
     written.map_err(|e| {
         let _ = std::fs::remove_file(&new);
-        let reason = e.raw_os_error().map_or_else(|| e.to_string(), errno_text);
-        Error::new(format!("--pid-file {}: {reason}", path.display()))
+        Error::new(format!("--pid-file {}: {}", path.display(), io_text(&e)))
     })
 }
 
@@ -238,6 +247,29 @@ fn record(bundle: &Bundle, spec: &Spec<'_>, journal: Journal, request: &Request,
 }
 
 impl Created {
+    /// Init's pidfd.
+    pub fn pidfd(&self) -> &OwnedFd {
+        &self.ready.pidfd
+    }
+
+    /// The relay of `NOTIFY_SOCKET`, where there is one to be: to be opened before the program can use it.
+    ///
+    /// # Errors
+    /// A socket that cannot be opened.
+    pub fn notify(&self) -> Result<Option<Notify>> {
+        Notify::of(&self.dir, &self.record).map_err(Error::new)
+    }
+
+    /// Undoes it all, for a reason of the caller's, which is answered.
+    pub fn abandon(self, why: Error) -> Error {
+        let _ = process::pidfd_kill(self.ready.pidfd.as_fd(), libc::SIGKILL);
+        let _ = process::wait(self.ready.pidfd.as_fd(), true);
+        match destroy(&self.dir, Some(&self.record)) {
+            Ok(()) => why,
+            Err(left) => Error::new(format!("({left}) {why}")),
+        }
+    }
+
     /// Lets init go on to the gate, or to its program.
     ///
     /// # Errors
@@ -301,12 +333,14 @@ pub fn start(root: &Path, id: &str) -> Result<()> {
         Error::new(match now {
             Status::Stopped => format!("{id}: cannot start a container that has stopped"),
             Status::Creating => format!("{id}: cannot start a container that is being created"),
+            Status::Paused => format!("{id}: cannot start a paused container: resume it first"),
             _ => format!("{id}: cannot start an already running container"),
         })
     })?;
     let Some((go, answer)) = dir.open_gate()? else {
         return Err(Error::new(format!("{id}: cannot start a container that has stopped")));
     };
+    let notify = Notify::of(&dir, &record).map_err(Error::new)?;
     fs::set_nonblocking(answer.as_fd(), false)?;
     fs::write(go.as_fd(), b"!")?;
     drop(go);
@@ -315,7 +349,12 @@ pub fn start(root: &Path, id: &str) -> Result<()> {
         let plan = replan(&dir, &record);
         return Err(stopped.explain(|| plan.as_ref()).explained_in(Path::new(&record.rootfs)).into());
     }
-    poststart(&dir, &record)
+    poststart(&dir, &record)?;
+    dir.unlock();
+    match (notify, status::init(&record)) {
+        (Some(notify), Some(pidfd)) => notify.relay(record.pid, pidfd.as_fd()).map_err(Error::new),
+        _ => Ok(()),
+    }
 }
 
 /// The plan that a container was made by, for the sentence of a failure.
@@ -358,9 +397,7 @@ pub fn kill(root: &Path, id: &str, signal: i32, all: bool) -> Result<()> {
         return Err(Error::new(format!("{id}: container not running")));
     };
     if all {
-        let groups = undo::groups(&record.undo);
-        let signal = nix::sys::signal::Signal::try_from(signal).map_err(|e| Error::new(e.to_string()))?;
-        return Ok(cgroup::signal_all(&groups, signal).map(drop)?);
+        return kill_everyone(&record, signal);
     }
     let gone = || Error::new(format!("{id}: container not running"));
     if now == Status::Stopped {
@@ -370,7 +407,33 @@ pub fn kill(root: &Path, id: &str, signal: i32, all: bool) -> Result<()> {
     match process::pidfd_kill(pidfd.as_fd(), signal) {
         Err(f) if f.errno == libc::ESRCH => Err(gone()),
         Err(f) => Err(Error::new(format!("{id}: signal {signal}: {f}"))),
+        Ok(()) if signal == libc::SIGKILL && now == Status::Paused => thaw_the_dead(&record),
         Ok(()) => Ok(()),
+    }
+}
+
+fn kill_everyone(record: &Record, signal: i32) -> Result<()> {
+    let groups = undo::groups(&record.undo);
+    if groups.is_empty() {
+        // Without a cgroup nobody but init is known.
+        return match status::init(record).map(|pidfd| process::pidfd_kill(pidfd.as_fd(), signal)) {
+            Some(Err(f)) if f.errno != libc::ESRCH => Err(f.into()),
+            _ => Ok(()),
+        };
+    }
+    cgroup::signal_all(&groups, signal)?;
+    if signal == libc::SIGKILL { thaw_the_dead(record) } else { Ok(()) }
+}
+
+/// A frozen process dies of SIGKILL only when it is thawed, and does nothing else before.
+fn thaw_the_dead(record: &Record) -> Result<()> {
+    let groups = undo::groups(&record.undo);
+    match cgroup::freeze::state(&groups) {
+        Ok(cgroup::freeze::State::Thawed) => Ok(()),
+        // Gone, or never to be frozen.
+        Err(e) if e.errno.is_none() || e.is_missing() => Ok(()),
+        Err(e) => Err(e.into()),
+        Ok(_) => Ok(cgroup::freeze::thaw(&groups)?),
     }
 }
 
@@ -378,11 +441,7 @@ pub fn kill(root: &Path, id: &str, signal: i32, all: bool) -> Result<()> {
 fn kill_init(record: &Record) -> Result<()> {
     let Some(pidfd) = status::init(record) else { return Ok(()) };
     let _ = process::pidfd_kill(pidfd.as_fd(), libc::SIGKILL);
-    // A frozen process dies only when it is thawed.
-    let groups = undo::groups(&record.undo);
-    if cgroup::freeze::state(&groups).is_ok_and(|s| s != cgroup::freeze::State::Thawed) {
-        cgroup::freeze::thaw(&groups)?;
-    }
+    thaw_the_dead(record)?;
     let [gone] = fs::poll([(pidfd.as_fd(), libc::POLLIN)], DEATH_MS)?;
     if gone == 0 {
         return Err(Error::new(format!(
@@ -422,6 +481,13 @@ pub fn delete(root: &Path, id: &str, force: bool, warn: &mut dyn FnMut(String)) 
 
 /// Ends what is left of a container's processes, replays the undo list, removes the state.
 fn destroy(dir: &Dir, record: Option<&Record>) -> Result<()> {
+    if record.is_none()
+        && let Err(e) = dir.read("journal.json")
+        && e.kind() != std::io::ErrorKind::NotFound
+    {
+        // Not the same as having none: with the directory, what is to be undone would be forgotten.
+        return Err(Error::new(format!("{}: the journal of its creation: {}", dir.id, io_text(&e))));
+    }
     // Whichever of the two can be read: they say the same.
     let journal;
     let undos = match record {
@@ -431,6 +497,9 @@ fn destroy(dir: &Dir, record: Option<&Record>) -> Result<()> {
             &journal.undo
         }
     };
+    if record.is_some_and(|r| dir.is_of_another_boot(&r.boot_id)) {
+        return Ok(dir.remove()?);
+    }
     if let Some(record) = record {
         kill_init(record)?;
     }
@@ -442,8 +511,7 @@ fn destroy(dir: &Dir, record: Option<&Record>) -> Result<()> {
     if !left.is_empty() {
         return Err(Error::new(format!("{}: cannot remove: {}", dir.id, left.join(", "))));
     }
-    let gated = record.is_none_or(|r| r.request.gated);
-    Ok(dir.remove(gated)?)
+    Ok(dir.remove()?)
 }
 
 /// Removes a container whose process has ended in the foreground.

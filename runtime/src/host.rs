@@ -1,11 +1,13 @@
 //! Finds the facts of this host, by fixed probes: nothing whose cost grows with what else runs here.
 
+pub mod doctor;
+
 use std::ffi::CStr;
 
 use crate::abi::CAPABILITIES;
 use crate::facts::Facts;
 use crate::run::cgroup;
-use crate::spec::{Spec, Str};
+use crate::spec::{Process, Spec};
 use crate::sys::{fs, process};
 
 /// What could not be found out.
@@ -20,13 +22,13 @@ impl std::fmt::Display for HostError {
 
 impl std::error::Error for HostError {}
 
-/// Probes the host, as far as a configuration depends on it; with `labels`, as far as that of an `exec` could, too.
+/// Probes the host, as far as a configuration depends on it; without one, whatever any could depend on.
 ///
 /// # Errors
 /// /proc cannot be read, or the cgroup filesystem is mounted in a way that is none of the known ones.
-pub fn facts(spec: &Spec<'_>, labels: bool) -> Result<Facts, HostError> {
-    let process = spec.process.as_ref();
-    let set = |text: Option<&Option<Str<'_>>>| text.is_some_and(|t| t.as_deref().is_some_and(|t| !t.is_empty()));
+pub fn facts(spec: Option<&Spec<'_>>) -> Result<Facts, HostError> {
+    let process = |label: fn(&Process<'_>) -> bool| spec.is_none_or(|s| s.process.as_ref().is_some_and(label));
+    let filter = spec.is_none_or(|s| s.linux.as_ref().is_some_and(|l| l.seccomp.is_some()));
     let (permitted, bounding) = held()?;
     let (uid, gid) = process::effective_ids();
     Ok(Facts {
@@ -37,10 +39,9 @@ pub fn facts(spec: &Spec<'_>, labels: bool) -> Result<Facts, HostError> {
         bounding,
         last_cap: last_cap(),
         cgroups: cgroup::probe().map_err(|e| HostError(e.to_string()))?,
-        apparmor: (labels || set(process.map(|p| &p.apparmor_profile)))
-            && is_yes(c"/sys/module/apparmor/parameters/enabled"),
-        selinux: (labels || set(process.map(|p| &p.selinux_label))) && fs::inode(c"/sys/fs/selinux/enforce").is_ok(),
-        seccomp_flags: spec.linux.as_ref().and_then(|l| l.seccomp.as_ref()).map_or(0, |_| seccomp_flags()),
+        apparmor: process(|p| p.apparmor_profile.is_some()) && is_yes(c"/sys/module/apparmor/parameters/enabled"),
+        selinux: process(|p| p.selinux_label.is_some()) && fs::inode(c"/sys/fs/selinux/enforce").is_ok(),
+        seccomp_flags: if filter { seccomp_flags() } else { 0 },
     })
 }
 

@@ -11,7 +11,7 @@
 //! | F1 | [`spec`], [`parse`], [`validate`], [`facts`], [`field`], [`error`], [`op`], [`plan`], [`check`], [`explain`], [`abi`], [`request`], [`time`] |
 //! | F2 | [`compile`] |
 //! | F3 | [`host`], [`run`], [`walk`], [`undo`] |
-//! | F4 | [`container`], [`state`], [`monitor`] |
+//! | F4 | [`container`], [`state`], [`monitor`], [`notify`] |
 //! | F5 | [`cli`], [`commands`], [`log`], [`features`], [`table`] |
 
 pub mod abi;
@@ -30,6 +30,7 @@ pub mod field;
 pub mod host;
 pub mod log;
 pub mod monitor;
+pub mod notify;
 pub mod op;
 pub mod parse;
 pub mod plan;

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use crate::notify::Notify;
 use crate::sys::signal::{SignalFd, block_all};
 use crate::sys::terminal::{self, Modes};
 use crate::sys::{Fault, fs, process};
@@ -22,6 +23,8 @@ const KEPT: [i32; 8] = [
 /// Signals held back from before the container exists, so that none is lost between the clone and the wait.
 pub struct Monitor {
     signals: SignalFd,
+    /// Relays the container's readiness meanwhile.
+    pub notify: Option<Notify>,
 }
 
 impl Monitor {
@@ -30,7 +33,7 @@ impl Monitor {
     /// # Errors
     /// What signalfd(2) says.
     pub fn begin() -> Result<Self, Fault> {
-        Ok(Monitor { signals: block_all()? })
+        Ok(Monitor { signals: block_all()?, notify: None })
     }
 
     /// Waits for a process, passing signals on; with a terminal's master, relays that, too. Answers how it ended.
@@ -41,19 +44,25 @@ impl Monitor {
         let relay = master.map(Relay::begin);
         let stdin = fs::standard_stream(0).ok();
         let mut stdin_open = stdin.is_some();
+        let mut notify = self.notify.as_ref();
         loop {
             let master = relay.as_ref().map(|r| r.master.as_fd());
             let idle = self.signals.as_fd();
             let watch = |fd: Option<BorrowedFd<'_>>, on: bool| if on && fd.is_some() { libc::POLLIN } else { 0 };
-            let [ended, signal, output, input] = fs::poll(
+            let [ended, signal, output, input, said] = fs::poll(
                 [
                     (pidfd, libc::POLLIN),
                     (self.signals.as_fd(), libc::POLLIN),
                     (master.unwrap_or(idle), watch(master, true)),
                     (stdin.unwrap_or(idle), watch(master.and(stdin), stdin_open)),
+                    (notify.map_or(idle, AsFd::as_fd), watch(notify.map(AsFd::as_fd), true)),
                 ],
                 -1,
             )?;
+            if said != 0 && notify.is_some_and(|notify| notify.hear(None).unwrap_or(true)) {
+                // Said once, or to nobody: the service manager is gone.
+                notify = None;
+            }
             if signal != 0 {
                 self.pass_on(pidfd, relay.as_ref())?;
             }

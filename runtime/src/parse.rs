@@ -31,7 +31,7 @@ use serde::Deserialize;
 
 use crate::error::{Problem, Problems};
 use crate::field::Field;
-use crate::spec::{Process, Resources, Spec};
+use crate::spec::{Mount, Process, Resources, Spec};
 use reader::Reader;
 
 /// Largest text that is read, in bytes.
@@ -65,6 +65,15 @@ pub fn process(bytes: &[u8]) -> Result<(Process<'_>, Vec<Problem>), Problems> {
 /// As those of [`config`].
 pub fn resources(bytes: &[u8]) -> Result<(Resources<'_>, Vec<Problem>), Problems> {
     read(bytes, "linux.resources", "linux.resources")
+}
+
+/// Reads a list of mounts, as `mounts add` takes it. Fields are named as in a config: `mounts[0].source`.
+///
+/// # Errors
+///
+/// As those of [`config`].
+pub fn mounts(bytes: &[u8]) -> Result<(Vec<Mount<'_>>, Vec<Problem>), Problems> {
+    read(bytes, "mounts", "mounts")
 }
 
 /// Reads a `T` whose fields are named behind `root`; `whole` names the text itself.

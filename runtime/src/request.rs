@@ -12,6 +12,10 @@ pub struct Request {
     pub gated: bool,
     /// `--no-pivot`.
     pub no_pivot: bool,
+    /// `--cgroup-manager disabled`: no cgroups are made.
+    pub no_cgroups: bool,
+    /// `--rootless`: whether a cgroup that is denied, and that no limit needs, is done without. `None`: as the user is.
+    pub rootless: Option<bool>,
     /// `--no-new-keyring`.
     pub no_new_keyring: bool,
     /// Descriptors from 3 on that are passed on (`--preserve-fds`, plus those of socket activation).
@@ -22,4 +26,6 @@ pub struct Request {
     pub listen_fdnames: Option<String>,
     /// Path inside the container of the socket that `NOTIFY_SOCKET` names, where readiness is relayed.
     pub notify_socket: Option<String>,
+    /// Absolute path of the directory of the runtime's that holds this socket and is mounted where it is looked for.
+    pub notify_directory: Option<String>,
 }

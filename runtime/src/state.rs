@@ -4,6 +4,7 @@
 //! ROOT/ID/journal.json   what must be undone; written before the first side effect, never changed
 //! ROOT/ID/state.json     what the container is; replaced as a whole
 //! ROOT/ID/config.json    the configuration as it was at create
+//! ROOT/ID/resources.json the limits in force, where `update` changed them
 //! ROOT/ID/go, answer     the gate between create and start (named pipes)
 //! ```
 //!
@@ -22,13 +23,14 @@ use serde::{Deserialize, Serialize};
 use crate::plan::Undo;
 use crate::request::Request;
 use crate::run::init::Gate;
-use crate::sys::fs;
+use crate::sys::{errno_text, fs, io_text};
 
 /// The largest file that is read back (rule R11).
 const MAX_FILE: u64 = 16 << 20;
 
-/// What the directory holds.
-const FILES: [&CStr; 5] = [c"journal.json", c"state.json", c"config.json", c"go", c"answer"];
+/// What we write in a container's directory; the journal goes last.
+const FILES: [&CStr; 7] =
+    [c"go", c"answer", c"state.json", c"state.json.new", c"resources.json", c"config.json", c"journal.json"];
 
 /// An error of the state directory.
 #[derive(Debug)]
@@ -119,7 +121,7 @@ pub fn create(root: &Path, id: &str) -> Result<Dir> {
             builder
                 .recursive(true)
                 .create(root)
-                .map_err(|e| StateError::new(format!("make {}: {e}", root.display())))?;
+                .map_err(|e| StateError::new(format!("make {}: {}", root.display(), io_text(&e))))?;
             builder.recursive(false).create(&path)
         }
         made => made,
@@ -130,11 +132,10 @@ pub fn create(root: &Path, id: &str) -> Result<Dir> {
             return Err(StateError::new(format!("{id}: container with given ID already exists")));
         }
         Err(e) => {
-            let reason = e.raw_os_error().map_or_else(|| e.to_string(), crate::sys::errno_text);
-            return Err(StateError::new(format!("make {}: {reason}", path.display())));
+            return Err(StateError::new(format!("make {}: {}", path.display(), io_text(&e))));
         }
     }
-    let dir = open_path(path, id)?;
+    let dir = open_path(path.clone(), id).inspect_err(|_| drop(std::fs::remove_dir(&path)))?;
     fs::lock(dir.fd.as_fd(), true).map_err(|f| dir.error("lock", &f))?;
     Ok(dir)
 }
@@ -150,6 +151,10 @@ pub fn open(root: &Path, id: &str) -> Result<Dir> {
 fn open_path(path: PathBuf, id: &str) -> Result<Dir> {
     let text = CString::new(path.as_os_str().as_bytes()).map_err(|_| StateError::new("the path holds a NUL byte"))?;
     match fs::open(&text, libc::O_RDONLY | libc::O_DIRECTORY) {
+        // Nothing of what is in it could be read; that must not look as if nothing were there.
+        Ok(fd) if fd.try_clone().is_err() => {
+            Err(StateError::new(format!("open {}: {}", path.display(), errno_text(libc::EMFILE))))
+        }
         Ok(fd) => Ok(Dir { path, fd, id: id.to_owned() }),
         Err(f) if f.errno == libc::ENOENT => {
             Err(StateError { message: format!("{id}: container does not exist"), missing: true })
@@ -203,6 +208,13 @@ impl Dir {
         let _ = fs::unlock(self.fd.as_fd());
     }
 
+    /// Whether a boot was another than this: its processes, cgroups and mounts are gone by themselves, and what has their
+    /// names now is somebody else's. An id that is not known says nothing.
+    pub fn is_of_another_boot(&self, id: &str) -> bool {
+        let this = boot_id();
+        !id.is_empty() && !this.is_empty() && id != this
+    }
+
     /// Whether another command holds the lock just now.
     pub fn is_locked(&self) -> bool {
         match fs::lock(self.fd.as_fd(), false) {
@@ -226,7 +238,8 @@ impl Dir {
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.file(name);
         let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        file.and_then(|mut f| f.write_all(bytes)).map_err(|e| StateError::new(format!("write {}: {e}", path.display())))
+        file.and_then(|mut f| f.write_all(bytes))
+            .map_err(|e| StateError::new(format!("write {}: {}", path.display(), io_text(&e))))
     }
 
     /// Replaces a file as a whole.
@@ -239,7 +252,7 @@ impl Dir {
         let written = file.and_then(|mut f| f.write_all(bytes)).and_then(|()| std::fs::rename(&new, &path));
         written.map_err(|e| {
             let _ = std::fs::remove_file(&new);
-            StateError::new(format!("write {}: {e}", path.display()))
+            StateError::new(format!("write {}: {}", path.display(), io_text(&e)))
         })
     }
 
@@ -281,6 +294,17 @@ impl Dir {
         self.replace("state.json", &bytes)
     }
 
+    /// Makes a directory in it, if that is missing.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn make_directory(&self, name: &str) -> Result<()> {
+        match std::fs::create_dir(self.file(name)) {
+            Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(self.error("make a directory in", &io_text(&e))),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes the gate and opens it as init holds it.
     ///
     /// # Errors
@@ -310,20 +334,21 @@ impl Dir {
         Ok(Some((go, answer)))
     }
 
-    /// Removes the directory, with its gate if it had one.
+    /// Removes the directory. What we write there goes by the handle that is open already, so that want of descriptors
+    /// leaves nothing behind.
     ///
     /// # Errors
     /// What the system says; a directory that is gone is fine.
-    pub fn remove(&self, gated: bool) -> Result<()> {
-        let files = if gated { &FILES[..] } else { &FILES[..3] };
-        for name in files {
+    pub fn remove(&self) -> Result<()> {
+        for name in FILES {
             let _ = fs::unlinkat(self.fd.as_fd(), name, 0);
         }
-        if std::fs::remove_dir(&self.path).is_ok() {
-            return Ok(());
-        }
-        match std::fs::remove_dir_all(&self.path) {
-            Err(e) if e.kind() != ErrorKind::NotFound => Err(self.error("remove", &e)),
+        let removed = std::fs::remove_dir(&self.path).or_else(|e| match e.kind() {
+            ErrorKind::DirectoryNotEmpty => std::fs::remove_dir_all(&self.path),
+            _ => Err(e),
+        });
+        match removed {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(self.error("remove", &io_text(&e))),
             _ => Ok(()),
         }
     }

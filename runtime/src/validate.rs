@@ -64,6 +64,11 @@ pub fn process(process: &Process<'_>, linux: Option<&Linux<'_>>, problems: &mut 
 }
 
 /// config.md, "Specification version".
+/// Checks mounts by themselves, as `mounts add` takes them.
+pub fn mounts(list: &[crate::spec::Mount<'_>], problems: &mut Problems) {
+    mounts::check(list, None, problems);
+}
+
 fn version(version: &str, problems: &mut Problems) {
     let field = || Field::new("ociVersion");
     match semver(version) {

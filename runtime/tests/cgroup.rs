@@ -8,7 +8,6 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
 use tare::compile::cgroup::{Group, Groups, Version, When, compile, update};
 use tare::error::Problems;
 use tare::facts_cgroup::Cgroups;
@@ -181,7 +180,7 @@ fn a_whole_life_twice() {
         assert_eq!(seen["memory"]["usage"]["limit"], 67_108_864);
         assert!(seen["memory"]["usage"]["usage"].as_u64().unwrap() > 0);
         assert!(seen["cpu"]["usage"]["total"].as_u64().unwrap() > 0);
-        assert_eq!(signal_all(c.groups(), Signal::SIGTERM), Ok(2));
+        assert_eq!(signal_all(c.groups(), libc::SIGTERM), Ok(2));
         eventually("SIGTERM to reach all", || procs(&c.groups()[0], true).unwrap().is_empty());
         c.remove();
     }

@@ -6,11 +6,12 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use super::{Context, Failure, Outcome};
-use crate::cli;
+use crate::cli::{self, CgroupManager, Rootless};
 use crate::container::{self, Bundle, Created};
 use crate::monitor::Monitor;
+use crate::notify;
 use crate::request::Request;
-use crate::sys::{socket, terminal};
+use crate::sys::{fs, socket, terminal};
 
 /// `create`.
 pub(super) fn create(cx: &Context, ask: cli::Create) -> Outcome {
@@ -20,8 +21,7 @@ pub(super) fn create(cx: &Context, ask: cli::Create) -> Outcome {
     let console = console(ask.console_socket.as_deref(), wants_terminal, true)?;
     let pidfd_socket = connect(ask.pidfd_socket.as_deref())?;
     let created = make(cx, &bundle, &ask, console, true)?;
-    let started = created.release()?;
-    send_pidfd(pidfd_socket, started.pidfd())?;
+    announce(pidfd_socket, created)?.release()?;
     Ok(0)
 }
 
@@ -42,10 +42,20 @@ pub(super) fn run(cx: &Context, ask: cli::Run) -> Outcome {
     // Held back from here on, so that none is lost between the clone and the wait.
     let monitor = if ask.detach { None } else { Some(Monitor::begin().map_err(container::Error::from)?) };
     let created = make(cx, &bundle, &ask.create, console, false)?;
+    let created = announce(pidfd_socket, created)?;
+    let relay = match created.notify() {
+        Err(e) => return Err(created.abandon(e).into()),
+        Ok(relay) => relay,
+    };
     let started = created.release()?;
     started.until_running()?;
-    send_pidfd(pidfd_socket, started.pidfd())?;
-    let Some(monitor) = monitor else { return Ok(0) };
+    let Some(mut monitor) = monitor else {
+        if let Some(relay) = relay {
+            relay.relay(started.record.pid, started.pidfd().as_fd()).map_err(container::Error::new)?;
+        }
+        return Ok(0);
+    };
+    monitor.notify = relay;
     let master = receive_master(ours)?;
     let ended = monitor.wait(started.pidfd().as_fd(), master).map_err(container::Error::from)?;
     if !ask.keep {
@@ -67,9 +77,25 @@ fn make(
     console: Option<OwnedFd>,
     gated: bool,
 ) -> Result<Created, Failure> {
+    let systemd = CgroupManager::Systemd;
+    let manager = cx.global.cgroup_manager;
+    if manager == Some(systemd) || (manager.is_none() && cx.global.systemd_cgroup) {
+        return Err(usage(
+            "--systemd-cgroup: the systemd driver is not in this version (hint: configure the engine for cgroupfs)",
+        ));
+    }
     let create = container::Create {
         root: cx.root().0,
-        request: Request { gated, ..request(ask, bundle) },
+        request: Request {
+            gated,
+            no_cgroups: cx.global.cgroup_manager == Some(CgroupManager::Disabled),
+            rootless: match cx.global.rootless {
+                Rootless::Auto => None,
+                Rootless::True => Some(true),
+                Rootless::False => Some(false),
+            },
+            ..relayed(cx, ask, request(ask, bundle))
+        },
         console,
         strict: ask.strict,
         pid_file: ask.pid_file.as_ref().map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone())),
@@ -83,8 +109,7 @@ fn make(
 
 /// What of the command line and the environment shapes the plan.
 pub(super) fn request(ask: &cli::Create, bundle: &Bundle) -> Request {
-    let number = |name| std::env::var(name).ok().and_then(|v| v.parse::<u32>().ok());
-    let listen_fds = number("LISTEN_FDS").unwrap_or(0);
+    let listen_fds = listen_fds();
     Request {
         id: ask.id.clone(),
         gated: true,
@@ -94,7 +119,42 @@ pub(super) fn request(ask: &cli::Create, bundle: &Bundle) -> Request {
         preserve_fds: ask.preserve_fds.saturating_add(listen_fds),
         listen_fds,
         listen_fdnames: std::env::var("LISTEN_FDNAMES").ok(),
-        notify_socket: None,
+        ..Request::default()
+    }
+}
+
+/// Where the caller has a service manager, the container gets a socket to tell of its readiness.
+fn relayed(cx: &Context, ask: &cli::Create, request: Request) -> Request {
+    if std::env::var_os("NOTIFY_SOCKET").is_none_or(|path| path.is_empty()) {
+        return request;
+    }
+    let directory = cx.root().0.join(&ask.id).join(notify::DIRECTORY);
+    Request {
+        notify_socket: Some(notify::INSIDE.to_owned()),
+        notify_directory: directory.into_os_string().into_string().ok(),
+        ..request
+    }
+}
+
+/// Descriptors of socket activation; those of another process are none of ours (sd_listen_fds(3)).
+pub(super) fn listen_fds() -> u32 {
+    let number = |name| std::env::var(name).ok().and_then(|v| v.parse::<u32>().ok());
+    let ours = number("LISTEN_PID").is_some_and(|pid| pid == std::process::id());
+    if ours { number("LISTEN_FDS").unwrap_or(0) } else { 0 }
+}
+
+/// Whether what is to be passed on was passed to us. To be asked before anything is opened.
+pub(super) fn inherited(preserve: u32) -> Result<(), Failure> {
+    let (listen, first) = (listen_fds(), 3);
+    let all = preserve.saturating_add(listen);
+    let closed = (0..all).find(|i| i32::try_from(i + first).is_ok_and(|fd| !fs::is_open(fd)));
+    match closed {
+        None => Ok(()),
+        Some(i) if i < listen => Err(usage(&format!("LISTEN_FDS={listen}: descriptor {} is not open", i + first))),
+        Some(i) => {
+            let (i, fd) = (i - listen, i + first);
+            Err(usage(&format!("unable to stat preserved-fd {i} (of {preserve}): descriptor {fd} is not open")))
+        }
     }
 }
 
@@ -120,11 +180,18 @@ pub(super) fn connect(path: Option<&Path>) -> Result<Option<OwnedFd>, Failure> {
     socket.map(Some).map_err(|f| Failure { message: format!("socket {}: {f}", path.display()), code: 1 })
 }
 
-pub(super) fn send_pidfd(socket: Option<OwnedFd>, pidfd: &OwnedFd) -> Result<(), Failure> {
-    if let Some(socket) = socket {
-        socket::send_fd(socket.as_fd(), b"pidfd", pidfd.as_fd()).map_err(container::Error::from)?;
+/// Before init is released: a peer that is gone leaves no container behind.
+fn announce(socket: Option<OwnedFd>, created: Created) -> Result<Created, Failure> {
+    match send_pidfd(socket, created.pidfd()) {
+        Ok(()) => Ok(created),
+        Err(error) => Err(created.abandon(error).into()),
     }
-    Ok(())
+}
+
+pub(super) fn send_pidfd(socket: Option<OwnedFd>, pidfd: &OwnedFd) -> container::Result<()> {
+    let Some(socket) = socket else { return Ok(()) };
+    let sent = socket::send_fd(socket.as_fd(), b"pidfd", pidfd.as_fd());
+    sent.map(drop).map_err(|fault| container::Error::new(format!("--pidfd-socket: {fault}")))
 }
 
 pub(super) fn receive_master(socket: Option<OwnedFd>) -> Result<Option<OwnedFd>, Failure> {

@@ -5,6 +5,7 @@ use super::mounts::{mount_op, new_filesystem};
 use super::options::Options;
 use super::{Chapter, cstring};
 use crate::abi::{attr, clone};
+use crate::facts::Cgroups;
 use crate::field::Field;
 use crate::op::{InitOp, Kind, MountSource, ParentOp, Slot, Tasks};
 use crate::plan::{Act, Mark, Step, Undo};
@@ -21,13 +22,37 @@ pub(super) struct Placed {
     tasks: Vec<(usize, Option<Slot>)>,
 }
 
+impl Placed {
+    /// No cgroups.
+    pub(super) fn nowhere() -> Self {
+        Placed { groups: Vec::new(), start_in: None, tasks: Vec::new() }
+    }
+}
+
+/// Nobody makes cgroups: a limit is refused, for it could not hold. Device rules are, as for an unprivileged user, not.
+fn none(ch: &mut Chapter<'_>, resources: &Resources<'_>) -> Placed {
+    let path = ch.linux.cgroups_path.as_deref();
+    cgroup::compile(path, &ch.request.id, resources, &Cgroups::default(), true, ch.problems);
+    Placed::nowhere()
+}
+
 /// Makes the cgroups and sets their limits.
 pub(super) fn make(ch: &mut Chapter<'_>) -> Placed {
     let none = Resources::default();
     let resources = ch.linux.resources.as_ref().unwrap_or(&none);
     let path = ch.linux.cgroups_path.as_deref();
     let rootless = ch.facts.rootless();
-    let compiled = cgroup::compile(path, &ch.request.id, resources, &ch.facts.cgroups, rootless, ch.problems);
+    if ch.request.no_cgroups {
+        return self::none(ch, resources);
+    }
+    let mut compiled = cgroup::compile(path, &ch.request.id, resources, &ch.facts.cgroups, rootless, ch.problems);
+    for (i, group) in compiled.groups.iter_mut().enumerate() {
+        match ch.request.rootless {
+            Some(true) => group.optional |= !compiled.writes.iter().any(|w| w.group == i),
+            Some(false) => group.optional = false,
+            None => {}
+        }
+    }
     let mut placed = Placed { groups: compiled.groups, start_in: None, tasks: Vec::new() };
     for (i, group) in placed.groups.iter().enumerate() {
         let undo = Undo::Cgroup {
@@ -114,6 +139,10 @@ pub(super) fn verify(ch: &mut Chapter<'_>, placed: &Placed) {
 /// A mount of type cgroup shows the container its own cgroups.
 pub(super) fn mount(ch: &mut Chapter<'_>, placed: &Placed, i: usize, at: &str, options: &Options<'_>, kind: &str) {
     let field = Field::at("mounts[]", &[i]);
+    if ch.request.no_cgroups {
+        ch.problems.warn(field, "is left out: the container has no cgroups");
+        return;
+    }
     let v1 = placed.groups.iter().any(|g| g.version == Version::V1);
     if kind == "cgroup2" || !v1 {
         match placed.groups.iter().find(|g| g.version == Version::V2) {

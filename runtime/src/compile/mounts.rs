@@ -43,6 +43,26 @@ pub(super) fn all(ch: &mut Chapter<'_>, groups: &Placed) {
     }
 }
 
+/// The directory with the socket of `NOTIFY_SOCKET`.
+pub(super) fn notify_socket(ch: &mut Chapter<'_>) {
+    let request = ch.request;
+    let (Some(socket), Some(source)) = (&request.notify_socket, &request.notify_directory) else { return };
+    let field = Field::new("(NOTIFY_SOCKET)");
+    let options = parse(["bind", "ro", "nosuid", "nodev", "noexec"].into_iter());
+    let source = cstring(source, &field, ch.problems);
+    let what = if ch.namespaces.user || ch.namespaces.joins(Kind::Mount) {
+        let slot = ch.lanes.slot("bind source");
+        let op = ParentOp::OpenTree { source, recursive: false, nofollow: true, slot };
+        ch.lanes.before.push(Step::parent(op, field.clone()));
+        MountSource::Tree(slot)
+    } else {
+        MountSource::Bind { source, recursive: false, nofollow: true, copy_symlink: false, fresh: false }
+    };
+    let directory = socket.rsplit_once('/').map_or("/", |(directory, _)| directory);
+    let op = mount_op(ch, directory, what, &options, &field);
+    ch.lanes.init.push(Step::init(InitOp::Mount(Box::new(op)), field));
+}
+
 /// A path inside the container: absolute, whatever the config's author left out.
 pub fn inside(path: &str) -> String {
     let mut clean = String::new();

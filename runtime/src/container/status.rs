@@ -4,7 +4,7 @@ use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 
 use crate::run::cgroup;
-use crate::run::proc::stat;
+use crate::run::proc;
 use crate::state::{self, Dir, Record};
 use crate::sys::{fs, process};
 use crate::undo;
@@ -49,21 +49,32 @@ fn of(dir: &Dir, record: &Record) -> Status {
     if !is_alive(record) {
         return Status::Stopped;
     }
-    // Who stands behind the gate is created: init's end of it closes at exec, not before and not later.
-    if let Ok(Some(_)) = dir.open_gate() {
-        return Status::Created;
+    // Before the gate: who is frozen behind it would not answer a start.
+    let frozen = cgroup::freeze::state(&undo::groups(&record.undo));
+    if frozen.is_ok_and(|state| state != cgroup::freeze::State::Thawed) {
+        return Status::Paused;
     }
-    match cgroup::freeze::state(&undo::groups(&record.undo)) {
-        Ok(cgroup::freeze::State::Thawed) | Err(_) => Status::Running,
-        Ok(_) => Status::Paused,
+    // Who stands behind the gate is created: init's end of it closes at exec, not before and not later.
+    match dir.open_gate() {
+        Ok(Some(_)) => Status::Created,
+        _ => Status::Running,
     }
 }
 
-/// Whether init lives: the process of that pid, started at that time, in this boot, and no zombie.
+/// Whether init lives: the process of that pid, started at that time, in this boot, and no zombie. What cannot be found
+/// out for want of descriptors or memory lives: taken for dead, it could be deleted while it runs.
 pub fn is_alive(record: &Record) -> bool {
-    record.pid > 0
-        && stat(record.pid).is_some_and(|(state, start)| start == record.start_time && !matches!(state, b'Z' | b'X'))
-        && record.boot_id == state::boot_id()
+    if record.pid <= 0 {
+        return false;
+    }
+    match proc::stat(record.pid) {
+        Ok(Some((state, start))) => {
+            let boot = state::boot_id();
+            start == record.start_time && !matches!(state, b'Z' | b'X') && (boot.is_empty() || record.boot_id == boot)
+        }
+        Ok(None) => false,
+        Err(_) => true,
+    }
 }
 
 /// A pidfd of init, if it lives.
@@ -79,5 +90,5 @@ pub fn init(record: &Record) -> Option<OwnedFd> {
 
 /// When a process started, in clock ticks since boot (proc_pid_stat(5), field 22).
 pub fn start_time(pid: i32) -> Option<u64> {
-    stat(pid).map(|(_, start)| start)
+    proc::stat(pid).ok().flatten().map(|(_, start)| start)
 }

@@ -8,6 +8,7 @@ mod handle;
 pub mod hook;
 mod identity;
 pub mod init;
+pub mod late_mount;
 mod mount;
 pub mod parent;
 pub mod path;

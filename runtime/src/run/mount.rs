@@ -1,6 +1,6 @@
 //! Init's mounts: made detached, given their attributes, then moved into place from handle to handle (rule R2).
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::handle::Handle;
@@ -98,24 +98,37 @@ fn filesystem(tree: &Tree<'_>, op: &MountOp, reason: &mut Reason) -> Result<Hand
     };
     let onto = path::directory(tree.root, &op.destination)?;
     let fs = Handle::from(mount::fsopen(fstype)?);
-    let configure = || {
-        mount::fsconfig(fs.as_fd(), c"source", Some(source))?;
-        let mut mode = false;
-        for (key, value) in options {
-            mount::fsconfig(fs.as_fd(), key, value.as_deref())?;
-            mode |= key.as_c_str() == c"mode";
-        }
-        if fstype.as_c_str() == c"tmpfs" && !mode {
-            mount::fsconfig(fs.as_fd(), c"mode", Some(octal(fs::fstat(onto.as_fd())?.mode, &mut [0; 8])))?;
-        }
-        mount::fsmount(fs.as_fd(), op.attr.set)
-    };
-    let made = Handle::from(configure().inspect_err(|_| reason.ask(fs.as_fd()))?);
+    let mode = if fstype.as_c_str() == c"tmpfs" { Some(fs::fstat(onto.as_fd())?.mode) } else { None };
+    let made = Handle::from(configure(fs.as_fd(), source, options, mode, op.attr.set, reason)?);
     if *copy_up {
         copy_up::copy(onto.as_fd(), made.as_fd())?;
     }
     mount::move_mount(made.as_fd(), onto.as_fd())?;
     Ok(made)
+}
+
+/// Gives a filesystem its options, and makes its mount. `mode` is that of a tmpfs whose options name none.
+pub(super) fn configure(
+    fs: BorrowedFd<'_>,
+    source: &CStr,
+    options: &[(CString, Option<CString>)],
+    mode: Option<u32>,
+    attr: u64,
+    reason: &mut Reason,
+) -> Result<OwnedFd> {
+    let configure = || {
+        mount::fsconfig(fs, c"source", Some(source))?;
+        let mut named = false;
+        for (key, value) in options {
+            mount::fsconfig(fs, key, value.as_deref())?;
+            named |= key.as_c_str() == c"mode";
+        }
+        if let Some(mode) = mode.filter(|_| !named) {
+            mount::fsconfig(fs, c"mode", Some(octal(mode, &mut [0; 8])))?;
+        }
+        mount::fsmount(fs, attr)
+    };
+    configure().inspect_err(|_| reason.ask(fs))
 }
 
 /// The permission bits as tmpfs takes them, without an allocation.
@@ -144,7 +157,7 @@ fn place_tree(tree: &Tree<'_>, op: &MountOp, made: Handle) -> Result<Handle> {
 }
 
 /// Sets what is asked for, and nothing else: what the source's mount had stays.
-fn attributes(made: BorrowedFd<'_>, attr: &Attr) -> Result<()> {
+pub(super) fn attributes(made: BorrowedFd<'_>, attr: &Attr) -> Result<()> {
     if attr.rec_set | attr.rec_clear != 0 {
         mount::setattr(made, c"", true, (attr.rec_set, attr.rec_clear), 0, None)?;
     }
@@ -155,7 +168,7 @@ fn attributes(made: BorrowedFd<'_>, attr: &Attr) -> Result<()> {
 }
 
 /// Propagation comes last: a tree that is shared or unbindable could not be moved into place.
-fn propagate(made: BorrowedFd<'_>, attr: &Attr) -> Result<()> {
+pub(super) fn propagate(made: BorrowedFd<'_>, attr: &Attr) -> Result<()> {
     match attr.propagation {
         0 => Ok(()),
         kind => mount::setattr(made, c"", attr.rec_propagation, NONE, kind, None),

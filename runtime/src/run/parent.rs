@@ -119,7 +119,9 @@ fn open(op: &ParentOp, slots: &mut [Option<OwnedFd>]) -> Result<(), Failed> {
             (slot, fd)
         }
         ParentOp::OpenTree { source, recursive, nofollow, slot } => {
-            (slot, mount::open_tree(fs::cwd(), source, *recursive, *nofollow)?)
+            let tree = mount::open_tree(fs::cwd(), source, *recursive, *nofollow)?;
+            super::late_mount::enslave(tree.as_fd())?;
+            (slot, tree)
         }
         ParentOp::MakeMapping { uid, gid, slot } => (slot, make_mapping(uid, gid)?),
         ParentOp::OpenCgroup { group, slot } => (slot, cgroup::open(group)?),
@@ -136,7 +138,7 @@ fn open_process(pid: i32, start_time: u64) -> Result<OwnedFd, Failed> {
     let gone = || Failed { text: "container not running".to_owned(), errno: Some(libc::ESRCH), whole: true };
     let pidfd = process::pidfd_open(pid).map_err(|_| gone())?;
     match proc::stat(pid) {
-        Some((state, start)) if start == start_time && !matches!(state, b'Z' | b'X') => Ok(pidfd),
+        Ok(Some((state, start))) if start == start_time && !matches!(state, b'Z' | b'X') => Ok(pidfd),
         _ => Err(gone()),
     }
 }

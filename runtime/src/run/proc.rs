@@ -6,11 +6,22 @@ use std::ffi::CString;
 use crate::op::Kind;
 use crate::sys::fs;
 
-/// State letter and start time, in clock ticks since boot (proc_pid_stat(5), fields 3 and 22).
-pub fn stat(pid: i32) -> Option<(u8, u64)> {
+/// State letter and start time, in clock ticks since boot (proc_pid_stat(5), fields 3 and 22); `None` where there is no such
+/// process.
+///
+/// # Errors
+/// What the system says otherwise: for want of descriptors nobody is dead.
+pub fn stat(pid: i32) -> std::io::Result<Option<(u8, u64)>> {
     let mut buf = [0; 1024];
-    let n = fs::read_small(&CString::new(format!("/proc/{pid}/stat")).ok()?, &mut buf).ok()?;
-    let text = &buf[..n];
+    let path = CString::new(format!("/proc/{pid}/stat")).unwrap_or_default();
+    match fs::read_small(&path, &mut buf) {
+        Ok(n) => Ok(fields(&buf[..n])),
+        Err(f) if matches!(f.errno, libc::ENOENT | libc::ESRCH) => Ok(None),
+        Err(f) => Err(f.into()),
+    }
+}
+
+fn fields(text: &[u8]) -> Option<(u8, u64)> {
     // The name of the program is in parentheses and may hold any character.
     let after = &text[text.iter().rposition(|b| *b == b')')? + 1..];
     let fields = std::str::from_utf8(after).ok()?;

@@ -414,6 +414,12 @@ pub fn set_nonblocking(fd: BorrowedFd<'_>, on: bool) -> Result<()> {
     check(Call::fcntl, unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags) }).map(drop)
 }
 
+/// Whether a descriptor of that number is open.
+pub fn is_open(number: i32) -> bool {
+    // SAFETY: F_GETFD takes nothing.
+    unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
+}
+
 /// One of the three standard streams. Fails where it is closed.
 pub fn standard_stream(number: i32) -> Result<BorrowedFd<'static>> {
     // SAFETY: F_GETFD takes nothing.

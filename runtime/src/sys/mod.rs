@@ -76,6 +76,11 @@ pub fn errno_text(errno: i32) -> String {
     }
 }
 
+/// The reason of an error of the standard library's, in the same words as [`errno_text`].
+pub fn io_text(error: &std::io::Error) -> String {
+    error.raw_os_error().map_or_else(|| error.to_string(), errno_text)
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.call.name(), errno_text(self.errno))

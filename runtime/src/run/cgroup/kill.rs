@@ -5,13 +5,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 use super::freeze::{self, State};
 use super::fs::Dir;
 use super::{Error, Result};
 use crate::compile::cgroup::{Group, Version};
+use crate::sys::process;
 
 /// How long killed processes may take to leave, and a cgroup to become removable.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -90,20 +89,31 @@ fn everyone(groups: &[Group]) -> Result<BTreeSet<i32>> {
     Ok(pids)
 }
 
-fn send(pid: i32, signal: Option<Signal>) -> Result<()> {
-    match kill(Pid::from_raw(pid), signal) {
-        Ok(()) | Err(Errno::ESRCH) => Ok(()),
-        Err(e) => Err(Error::call(format!("send {} to process {pid}", signal.map_or("0", Signal::as_str)), e)),
+/// Every process in the cgroups and below them, in the caller's pid namespace, ascending.
+///
+/// # Errors
+/// What the reading says.
+pub fn all_procs(groups: &[Group]) -> Result<Vec<i32>> {
+    Ok(everyone(groups)?.into_iter().collect())
+}
+
+fn send(pid: i32, signal: i32) -> Result<()> {
+    match process::kill(pid, signal) {
+        Err(f) if f.errno != libc::ESRCH => {
+            Err(Error::call(format!("send signal {signal} to process {pid}"), Errno::from_raw(f.errno)))
+        }
+        _ => Ok(()),
     }
 }
 
-/// Sends a signal to every process in the cgroups and below them; answers to how many.
+/// Sends a signal, by its number (realtime ones have no name), to every process in the cgroups and below them; answers to
+/// how many.
 ///
 /// They stand still meanwhile, so that none can fork away from it; processes that were frozen before remain so.
 ///
 /// # Errors
 /// What kill(2) says, other than that the process is gone.
-pub fn signal_all(groups: &[Group], signal: Signal) -> Result<usize> {
+pub fn signal_all(groups: &[Group], signal: i32) -> Result<usize> {
     if everyone(groups)?.is_empty() {
         return Ok(0);
     }
@@ -111,7 +121,7 @@ pub fn signal_all(groups: &[Group], signal: Signal) -> Result<usize> {
     // A cgroup that cannot be frozen (rootless, no freezer) is signalled as it runs.
     let frozen = was == State::Thawed && freeze::freeze(groups).is_ok();
     let sent =
-        everyone(groups).and_then(|pids| pids.iter().try_for_each(|pid| send(*pid, Some(signal))).map(|()| pids.len()));
+        everyone(groups).and_then(|pids| pids.iter().try_for_each(|pid| send(*pid, signal)).map(|()| pids.len()));
     if frozen {
         freeze::thaw(groups)?;
     }
@@ -147,7 +157,7 @@ fn kill_now(groups: &[Group]) -> Result<()> {
         let _ = Dir::open(&group.dir()).and_then(|d| d.put("cgroup.kill", "1"));
     }
     if !everyone(groups)?.is_empty() {
-        signal_all(groups, Signal::SIGKILL)?;
+        signal_all(groups, libc::SIGKILL)?;
     }
     if freeze::state(groups).is_ok_and(|s| s != State::Thawed) {
         freeze::thaw(groups)?;

@@ -14,13 +14,14 @@ pub mod probe;
 pub mod stats;
 mod stats_v1;
 mod stats_v2;
+pub mod update;
 
 use std::fmt;
 
 use nix::errno::Errno;
 
 pub use fs::{Dir, Writer, check, delegate, open, write};
-pub use kill::{is_empty, kill_all, procs, remove, signal_all};
+pub use kill::{all_procs, is_empty, kill_all, procs, remove, signal_all};
 pub use make::{Made, make, missing};
 pub use probe::probe;
 
