@@ -43,12 +43,13 @@ pub(super) fn run(cx: &Context, ask: cli::Run) -> Outcome {
     // Held back from here on, so that none is lost between the clone and the wait.
     let monitor = if ask.detach { None } else { Some(Monitor::begin().map_err(container::Error::from)?) };
     let created = make(cx, &bundle, &ask.create, console, false)?;
+    // Before the program can write its first line.
+    let master = receive_master(ours);
     let started = created.release()?;
     started.until_running()?;
     send_pidfd(pidfd_socket, started.pidfd())?;
     let Some(monitor) = monitor else { return Ok(ExitCode::SUCCESS) };
-    let master = receive_master(ours)?;
-    let ended = monitor.wait(started.pidfd().as_fd(), master).map_err(container::Error::from)?;
+    let ended = monitor.wait(started.pidfd().as_fd(), master?).map_err(container::Error::from)?;
     if !ask.keep {
         container::clean_up(&started, &mut |text| cx.log.warn(&text))?;
     }
