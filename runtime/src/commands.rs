@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::{self, Command, Global, Invocation};
 use crate::container;
 use crate::log::Logger;
+use crate::protect;
 use crate::sys::process;
 
 mod create;
@@ -92,6 +93,13 @@ pub fn main(argv: &[OsString]) -> u8 {
             return rejected.error.exit_code;
         }
     };
+    if matches!(command, Command::Create(_) | Command::Run(_) | Command::Exec(_))
+        && let Err(fault) = protect::executable()
+    {
+        let text = format!("cannot protect {name} from the container: {fault}");
+        Logger::open(&global).unwrap_or_else(|_| Logger::stderr()).error(&text);
+        return 1;
+    }
     let inherited = match &command {
         Command::Create(ask) | Command::Run(cli::Run { create: ask, .. }) => create::inherited(ask.preserve_fds),
         Command::Exec(ask) => create::inherited(ask.preserve_fds),

@@ -10,7 +10,7 @@
 //! | F0 | [`sys`] |
 //! | F1 | [`spec`], [`parse`], [`validate`], [`facts`], [`field`], [`error`], [`op`], [`plan`], [`check`], [`explain`], [`abi`], [`request`], [`time`] |
 //! | F2 | [`compile`] |
-//! | F3 | [`host`], [`run`], [`walk`], [`undo`] |
+//! | F3 | [`host`], [`run`], [`walk`], [`undo`], [`protect`] |
 //! | F4 | [`container`], [`state`], [`monitor`], [`notify`] |
 //! | F5 | [`cli`], [`commands`], [`log`], [`features`], [`table`] |
 
@@ -34,6 +34,7 @@ pub mod notify;
 pub mod op;
 pub mod parse;
 pub mod plan;
+pub mod protect;
 pub mod request;
 pub mod run;
 pub mod spec;

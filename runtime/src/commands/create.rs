@@ -47,6 +47,8 @@ pub(super) fn run(cx: &Context, ask: cli::Run) -> Outcome {
         Err(e) => return Err(created.abandon(e).into()),
         Ok(relay) => relay,
     };
+    // Before the program can write its first line.
+    let master = receive_master(ours);
     let started = created.release()?;
     started.until_running()?;
     let Some(mut monitor) = monitor else {
@@ -56,8 +58,7 @@ pub(super) fn run(cx: &Context, ask: cli::Run) -> Outcome {
         return Ok(0);
     };
     monitor.notify = relay;
-    let master = receive_master(ours)?;
-    let ended = monitor.wait(started.pidfd().as_fd(), master).map_err(container::Error::from)?;
+    let ended = monitor.wait(started.pidfd().as_fd(), master?).map_err(container::Error::from)?;
     if !ask.keep {
         container::clean_up(&started, &mut |text| cx.log.warn(&text))?;
     }

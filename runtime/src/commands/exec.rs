@@ -36,6 +36,7 @@ fn execute(cx: &Context, ask: cli::Exec) -> Outcome {
     let pidfd_socket = super::create::connect(ask.pidfd_socket.as_deref())?;
     // Held back from here on, so that none is lost between the clone and the wait.
     let monitor = if ask.detach { None } else { Some(Monitor::begin().map_err(container::Error::from)?) };
+    let mut master = Ok(None);
     let executed = container::exec::exec(Exec {
         root: cx.root().0,
         id: ask.id.clone(),
@@ -43,6 +44,8 @@ fn execute(cx: &Context, ask: cli::Exec) -> Outcome {
         preserve_fds: ask.preserve_fds,
         ignore_paused: ask.ignore_paused,
         console,
+        // Before the program can write its first line.
+        ready: &mut || master = receive_master(ours.take()),
         pid_file: ask.pid_file.map(|p| std::path::absolute(&p).unwrap_or(p)),
     })?;
     for warning in &executed.warnings {
@@ -50,8 +53,7 @@ fn execute(cx: &Context, ask: cli::Exec) -> Outcome {
     }
     send_pidfd(pidfd_socket, &executed.pidfd)?;
     let Some(monitor) = monitor else { return Ok(0) };
-    let master = receive_master(ours)?;
-    let ended = monitor.wait(std::os::fd::AsFd::as_fd(&executed.pidfd), master).map_err(container::Error::from)?;
+    let ended = monitor.wait(std::os::fd::AsFd::as_fd(&executed.pidfd), master?).map_err(container::Error::from)?;
     Ok(u8::try_from(ended.status() & 0xff).unwrap_or(255))
 }
 

@@ -32,6 +32,8 @@ pub struct Exec<'a> {
     pub console: Option<OwnedFd>,
     /// Where the pid is written.
     pub pid_file: Option<PathBuf>,
+    /// Called when the process stands ready and has not yet run: its terminal, if any, was handed out.
+    pub ready: &'a mut dyn FnMut(),
 }
 
 /// A process whose program runs.
@@ -68,6 +70,9 @@ pub fn exec(ask: Exec<'_>) -> Result<Executed> {
     let means = Means { gate: None, console: ask.console };
     let root = PathBuf::from(format!("/proc/{}/root", record.pid));
     let walked = walk::walk(&compiled.plan, means).map_err(|e| Error::from(e.explained_in(&root)));
+    if walked.is_ok() {
+        (ask.ready)();
+    }
     let ready = walked.and_then(|ready| run(&compiled.plan, ready, ask.pid_file.as_deref(), &root));
     match ready {
         Ok(ready) => Ok(Executed { pidfd: ready.pidfd, warnings: compiled.warnings }),

@@ -285,6 +285,13 @@ pub fn seal(fd: BorrowedFd<'_>) -> Result<()> {
     check(Call::fcntl, unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) }).map(drop)
 }
 
+/// Whether a file is sealed against writing; only a memfd can be.
+pub fn is_sealed(fd: BorrowedFd<'_>) -> bool {
+    // SAFETY: F_GET_SEALS takes nothing.
+    let seals = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GET_SEALS) };
+    seals >= 0 && seals & libc::F_SEAL_WRITE != 0
+}
+
 /// mkfifo(3) below a directory, mode 0600.
 pub fn mkfifo(dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     mknodat(dir, name, libc::S_IFIFO | 0o600, 0)

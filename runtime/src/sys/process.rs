@@ -234,6 +234,12 @@ pub fn prctl(option: i32, argument: u64) -> Result<i32> {
     check(Call::prctl, unsafe { libc::prctl(option, argument, 0u64, 0u64, 0u64) })
 }
 
+/// prctl(2), PR_SET_NAME: what ps(1) calls the process.
+pub fn set_name(name: &CStr) -> Result<()> {
+    // SAFETY: the kernel reads at most 16 bytes, up to the NUL that ends the name.
+    check(Call::prctl, unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) }).map(drop)
+}
+
 /// prctl(2), PR_CAP_AMBIENT: raises one.
 pub fn raise_ambient(capability: u64) -> Result<()> {
     const PR_CAP_AMBIENT: i32 = 47;
