@@ -36,13 +36,12 @@ fn report(actions: &[String]) -> ExitCode {
     if let Value::Object(map) = &mut seen {
         map.insert("did".into(), Value::Object(did));
     }
-    say(&seen);
+    say(&json!({ "probe": seen }));
     end.reach()
 }
 
 /// One line on standard output; a reader that is gone is not this program's concern.
 fn say(value: &Value) {
     let mut out = io::stdout().lock();
-    let line = json!({ "probe": value });
-    let _gone = writeln!(out, "{line}").and_then(|()| out.flush());
+    let _gone = writeln!(out, "{value}").and_then(|()| out.flush());
 }

@@ -83,6 +83,11 @@ impl Story {
         &self.seen
     }
 
+    /// A check with the names of this case put in.
+    pub(crate) fn fill(&self, check: &[Value]) -> Vec<Value> {
+        check.iter().map(|part| fill(part, &self.world.names)).collect()
+    }
+
     /// Directories of the cgroups that containers were in.
     pub(crate) fn cgroups(&self) -> Vec<String> {
         self.dirs.iter().cloned().collect()
@@ -203,6 +208,12 @@ impl Story {
             "cgroups-left" => {
                 let left: Vec<_> = self.dirs.iter().filter(|d| std::path::Path::new(d).exists()).cloned().collect();
                 self.seen["cgroupsLeft"] = json!(left);
+                Ok(())
+            }
+            "mounts-left" => {
+                let dir = self.runtime.dir.to_string_lossy().into_owned();
+                let left: Vec<_> = kernel::mount_order("self").into_iter().filter(|m| m.starts_with(&dir)).collect();
+                self.seen["mountsLeft"] = json!(left);
                 Ok(())
             }
             "patch" => self.patch(step),

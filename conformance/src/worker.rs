@@ -122,7 +122,7 @@ fn works(job: &Job) -> Outcome {
             story.all(&job.case.steps)?;
         }
         story.finish();
-        judge(&job.case, story.seen())
+        judge(&job.case, story)
     })
 }
 
@@ -135,8 +135,9 @@ fn default_steps(case: &Case) -> Vec<Value> {
     steps.into_iter().map(|s| serde_json::json!({ "do": s })).collect()
 }
 
-fn judge(case: &Case, seen: &Value) -> Result<(), String> {
-    let failed: Vec<String> = case.check.iter().filter_map(|c| check::holds(seen, c).err()).collect();
+fn judge(case: &Case, story: &Story) -> Result<(), String> {
+    let filled = case.check.iter().map(|c| story.fill(c));
+    let failed: Vec<String> = filled.filter_map(|c| check::holds(story.seen(), &c).err()).collect();
     if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
 }
 
@@ -147,7 +148,7 @@ fn refused(job: &Job) -> Outcome {
     let late = case.expect != Expect::Refused;
     let bad = attempt(job, &patch, &case.given, &case.actions, |story| {
         story.refusal(late)?;
-        judge(case, story.seen())
+        judge(case, story)
     });
     if bad.verdict != Verdict::Pass {
         return bad;
