@@ -3,9 +3,11 @@
 //! | need | holds when |
 //! | --- | --- |
 //! | `cap:NAME` | this process has the capability |
+//! | `no-cap:NAME`, `no-lsm:NAME` | it has not; the security module is not active |
 //! | `cgroup1:CONTROLLER` | the controller is mounted as cgroup v1 |
 //! | `cgroup2:CONTROLLER` | it is available in a mounted cgroup v2 hierarchy |
 //! | `cgroup-file:CONTROLLER/FILE` | the file is in the hierarchy's root or any first-level group |
+//! | `no-cgroup-file:CONTROLLER/FILE` | it is not |
 //! | `ns:TYPE` | the kernel has namespaces of the type |
 //! | `file:PATH`, `no-file:PATH` | the path exists, or not |
 //! | `fs:TYPE` | /proc/filesystems lists it |
@@ -36,12 +38,15 @@ fn one(need: &str, runtime: &[String]) -> Result<(), String> {
     let (kind, detail) = need.split_once(':').unwrap_or((need, ""));
     let (met, lacking) = match kind {
         "cap" => (capability(detail), format!("the suite runs without {detail}")),
+        "no-cap" => (!capability(detail), format!("the suite runs with {detail}")),
+        "no-lsm" => (!lsm(detail), format!("{detail} is active")),
         "cgroup1" => (
             kernel::cgroup_mounts().get(detail).is_some_and(|m| !v2(m)),
             format!("no cgroup v1 controller {detail} here"),
         ),
         "cgroup2" => (controller_v2(detail), format!("no cgroup v2 controller {detail} here")),
         "cgroup-file" => (cgroup_file(detail), format!("this kernel has no {detail}")),
+        "no-cgroup-file" => (!cgroup_file(detail), format!("{detail} keeps new groups from it")),
         "ns" => (Path::new("/proc/self/ns").join(detail).exists(), format!("no {detail} namespaces in this kernel")),
         "file" => (Path::new(detail).exists(), format!("no {detail} here")),
         "no-file" => (!Path::new(detail).exists(), format!("{detail} is here")),
