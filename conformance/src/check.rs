@@ -30,6 +30,9 @@ pub fn holds(seen: &Value, check: &[Value]) -> Result<(), String> {
         "same" => !got.is_null() && got == find(seen, &text(want)),
         "differs" => !got.is_null() && !find(seen, &text(want)).is_null() && got != find(seen, &text(want)),
         "ordered" => ordered(got, want),
+        "only" => got.is_object() && members(got).all(|m| each(want).any(|w| w == &m)),
+        "is" => is(got, &text(want)),
+        "not-before" => version(got).zip(version(find(seen, &text(want)))).is_some_and(|(a, b)| a >= b),
         "count" => members(got).count() == want.as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX),
         _ => return Err(format!("unknown operator {op}")),
     };
@@ -86,6 +89,24 @@ fn ordered(got: &Value, want: &Value) -> bool {
     each(want).all(|w| rest.any(|m| &m == w))
 }
 
+/// Whether a value is an `object`, a `list`, or a map of `strings`.
+fn is(value: &Value, kind: &str) -> bool {
+    match kind {
+        "object" => value.is_object(),
+        "list" => value.is_array(),
+        "strings" => value.as_object().is_some_and(|m| m.values().all(Value::is_string)),
+        _ => false,
+    }
+}
+
+/// The three numbers of a SemVer version, then whether it is a release: a pre-release comes before its release.
+fn version(value: &Value) -> Option<(Vec<u64>, bool)> {
+    let text = value.as_str()?.split('+').next()?;
+    let (numbers, release) = text.split_once('-').map_or((text, true), |(n, _)| (n, false));
+    let numbers: Option<Vec<u64>> = numbers.split('.').map(|n| n.parse().ok()).collect();
+    Some((numbers.filter(|n| n.len() == 3)?, release))
+}
+
 fn short(value: &Value) -> String {
     let full = value.to_string();
     let mut out: String = full.chars().take(300).collect();
@@ -119,8 +140,15 @@ mod tests {
     }
 
     #[test]
+    fn versions_follow_semver() {
+        let v = |t: &str| version(&json!(t));
+        assert!(v("1.2.0") > v("1.1.9") && v("1.2.0") > v("1.2.0-rc.1") && v("1.10.0") > v("1.9.0"));
+        assert_eq!(v("1.2"), None);
+    }
+
+    #[test]
     fn nothing_is_never_evidence() {
-        for op in ["eq", "ne", "lacks", "same", "differs", "has", "ge", "present", "starts"] {
+        for op in ["eq", "ne", "lacks", "same", "differs", "has", "ge", "present", "starts", "only", "is", "not-before"] {
             assert!(!yes(json!(["nowhere", op, "nothing either"])), "{op}");
         }
     }

@@ -8,6 +8,9 @@
 //! | `cgroup2:CONTROLLER` | it is available in a mounted cgroup v2 hierarchy |
 //! | `cgroup-file:CONTROLLER/FILE` | the file is in the hierarchy's root or any first-level group |
 //! | `no-cgroup-file:CONTROLLER/FILE` | it is not |
+//! | `no-cgroup1:…`, `no-cgroup2:…` | the hierarchy lacks the controller |
+//! | `block-device` | the host has a disk; `${BLOCK:major}` and `${BLOCK:minor}` name it |
+//! | `host-or-image:PATH` | a path of /proc or /sys exists here; other paths are the image's own |
 //! | `ns:TYPE` | the kernel has namespaces of the type |
 //! | `file:PATH`, `no-file:PATH` | the path exists, or not |
 //! | `fs:TYPE` | /proc/filesystems lists it |
@@ -16,7 +19,8 @@
 //! | `cpus:N` | the host has at least N CPUs |
 //! | `numa` | the kernel has memory policies |
 //! | `kernel:X.Y` | the kernel is at least this old |
-//! | `says:WORDS` | the runtime's features structure has this pointer, so that it claims to have what the case wants |
+//! | `says:WORDS` | the runtime's features structure has this pointer |
+//! | `claims:WORDS` | the same, the pointer written as words |
 
 use std::fs;
 use std::path::Path;
@@ -44,10 +48,20 @@ fn one(need: &str, runtime: &[String]) -> Result<(), String> {
             kernel::cgroup_mounts().get(detail).is_some_and(|m| !v2(m)),
             format!("no cgroup v1 controller {detail} here"),
         ),
+        "no-cgroup1" => (
+            !kernel::cgroup_mounts().get(detail).is_some_and(|m| !v2(m)),
+            format!("cgroup v1 has the controller {detail}"),
+        ),
+        "no-cgroup2" => (!controller_v2(detail), format!("cgroup v2 has the controller {detail}")),
         "cgroup2" => (controller_v2(detail), format!("no cgroup v2 controller {detail} here")),
         "cgroup-file" => (cgroup_file(detail), format!("this kernel has no {detail}")),
         "no-cgroup-file" => (!cgroup_file(detail), format!("{detail} keeps new groups from it")),
         "ns" => (Path::new("/proc/self/ns").join(detail).exists(), format!("no {detail} namespaces in this kernel")),
+        "block-device" => (block_device().is_some(), "no block device in /sys/block".to_owned()),
+        "host-or-image" => (
+            !(detail.starts_with("/proc") || detail.starts_with("/sys")) || Path::new(detail).exists(),
+            format!("this kernel has no {detail}"),
+        ),
         "file" => (Path::new(detail).exists(), format!("no {detail} here")),
         "no-file" => (!Path::new(detail).exists(), format!("{detail} is here")),
         "fs" => (lists("/proc/filesystems", detail), format!("no filesystem {detail} in this kernel")),
@@ -59,10 +73,26 @@ fn one(need: &str, runtime: &[String]) -> Result<(), String> {
         ),
         "numa" => (crate::sys::memory_policy().is_ok(), "no memory policies in this kernel".to_owned()),
         "kernel" => (kernel_at_least(detail), format!("the kernel is older than {detail}")),
+        "claims" => (
+            says(runtime, &format!("/{}", detail.replace(' ', "/"))),
+            format!("the runtime does not claim {detail}"),
+        ),
         "says" => (says(runtime, detail), format!("the runtime does not claim {detail}")),
         _ => (false, format!("unknown need {need}")),
     };
     if met { Ok(()) } else { Err(lacking) }
+}
+
+/// Major and minor number of some whole disk of this host that the block layer knows.
+pub(crate) fn block_device() -> Option<(u64, u64)> {
+    let mut disks: Vec<_> = fs::read_dir("/sys/block").ok()?.flatten().collect();
+    disks.sort_by_key(std::fs::DirEntry::file_name);
+    let numbers = |e: &fs::DirEntry| {
+        let text = fs::read_to_string(e.path().join("dev")).ok()?;
+        let (major, minor) = text.trim().split_once(':')?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    };
+    disks.iter().filter(|e| !e.file_name().to_string_lossy().starts_with("ram")).find_map(numbers)
 }
 
 fn v2(mount: &str) -> bool {
@@ -116,7 +146,7 @@ fn says(runtime: &[String], pointer: &str) -> bool {
     let Some((program, first)) = runtime.split_first() else { return false };
     let Ok(out) = Command::new(program).args(first).arg("features").output() else { return false };
     let features: Value = serde_json::from_slice(&out.stdout).unwrap_or(Value::Null);
-    features.pointer(pointer).is_some_and(|v| !v.is_null() && *v != Value::Bool(false))
+    features.pointer(pointer).is_some_and(|v| !v.is_null())
 }
 
 #[cfg(test)]

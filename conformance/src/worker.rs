@@ -104,12 +104,24 @@ fn perform(job: &Job) -> Outcome {
         Expect::Refused | Expect::RefusedLate => refused(job),
         Expect::WorksOrRefused => {
             let first = works(job);
-            if first.verdict == Verdict::Pass { first } else { refused(&in_another_place(job, "refusal")) }
+            if first.verdict == Verdict::Pass { first } else { either(job, first) }
         }
     };
     outcome.cgroups.sort();
     outcome.cgroups.dedup();
     outcome
+}
+
+/// The second chance of a value that a runtime may refuse: the refusal must then be a proper one.
+fn either(job: &Job, first: Outcome) -> Outcome {
+    let mut other = in_another_place(job, "refusal");
+    other.case.check.clear();
+    let mut second = refused(&other);
+    second.cgroups.extend(first.cgroups);
+    if second.verdict == Verdict::Fail {
+        second.message = format!("{}; nor is it refused: {}", first.message, second.message);
+    }
+    second
 }
 
 /// The case as its patch has it: all steps as they say, all checks true.

@@ -35,7 +35,7 @@ pub(crate) fn lay(world: &mut World, dir: &Path, probe: &str, entry: &Value) -> 
         return Err("an empty `given`".into());
     };
     let text = |key: &str| entry[key].as_str().unwrap_or_default();
-    let done = match verb.as_str() {
+    let done: std::io::Result<()> = match verb.as_str() {
         "dir" => fs::create_dir_all(&path),
         "file" => parent(&path).and_then(|()| fs::write(&path, text("text"))),
         "symlink" => parent(&path).and_then(|()| symlink(text("to"), &path)),
@@ -44,6 +44,9 @@ pub(crate) fn lay(world: &mut World, dir: &Path, probe: &str, entry: &Value) -> 
         "mount" => fs::create_dir_all(&path).and_then(|()| mount_at(&path, entry)),
         "remount" | "share" => flag(&path, entry),
         "copy" => parent(&path).and_then(|()| fs::copy(probe, &path).map(drop)),
+        // Most hosts have every mount shared; the runner made this one's private.
+        "host-shared" => share_all(),
+        "cgroup" => return group(world, what.as_str().unwrap_or_default(), entry),
         "umask" => {
             umask(Mode::from_bits_truncate(u32::from_str_radix(text("umask"), 8).unwrap_or(0o22)));
             return Ok(());
@@ -92,6 +95,11 @@ fn mount_at(path: &Path, entry: &Value) -> std::io::Result<()> {
     Ok(mount(Some("conformance"), path, Some(kind), flags, entry["data"].as_str())?)
 }
 
+fn share_all() -> std::io::Result<()> {
+    let none: Option<&str> = None;
+    Ok(mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SHARED, none)?)
+}
+
 /// Changes flags or propagation of a mount of ours; a directory becomes a mount first.
 fn flag(path: &Path, entry: &Value) -> std::io::Result<()> {
     fs::create_dir_all(path)?;
@@ -128,6 +136,22 @@ fn flag_of(word: &str) -> MsFlags {
         "unbindable" => MsFlags::MS_UNBINDABLE,
         _ => MsFlags::empty(),
     }
+}
+
+/// Makes the container's group of one v1 controller beforehand and writes a file of it. The ancestors get the value too where the
+/// kernel shares it out (realtime budgets).
+fn group(world: &World, controller: &str, entry: &Value) -> Result<(), String> {
+    let path = world.names.get("CGROUP").and_then(Value::as_str).unwrap_or_default();
+    let file = entry["file"].as_str().unwrap_or_default();
+    let mounts = crate::kernel::cgroup_mounts();
+    let mount = mounts.get(controller).ok_or(format!("given cgroup: no {controller} here"))?;
+    let full = PathBuf::from(format!("{mount}{path}"));
+    let say = |e: std::io::Error| format!("given cgroup {}/{file}: {e}", full.display());
+    fs::create_dir_all(&full).map_err(say)?;
+    if let Some(above) = full.parent().filter(|_| file.contains("rt_runtime")) {
+        fs::write(above.join(file), entry["text"].as_str().unwrap_or_default()).map_err(say)?;
+    }
+    fs::write(full.join(file), entry["text"].as_str().unwrap_or_default()).map_err(say)
 }
 
 /// Starts a process in new namespaces; `${name}` becomes its pid.

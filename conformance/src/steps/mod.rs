@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
+mod claims;
+
 use crate::patch::{Patch, fill};
 use crate::runtime::{Output, Runtime, now};
 use crate::worker::Job;
@@ -26,7 +28,7 @@ const SILENCE: Duration = Duration::from_millis(150);
 pub(crate) struct Story {
     runtime: Runtime,
     world: World,
-    seen: Value,
+    pub(super) seen: Value,
     config: Value,
     raw: Option<String>,
     id: String,
@@ -57,6 +59,10 @@ impl Story {
         .map(|(k, v)| (k.to_owned(), v))
         .into_iter()
         .collect();
+        if let Some((major, minor)) = crate::needs::block_device() {
+            world.names.insert("BLOCK:major".to_owned(), json!(major));
+            world.names.insert("BLOCK:minor".to_owned(), json!(minor));
+        }
         for entry in given {
             let entry = fill(entry, &world.names);
             world::lay(&mut world, dir, &job.probe, &entry)?;
@@ -217,6 +223,12 @@ impl Story {
                 Ok(())
             }
             "patch" => self.patch(step),
+            "patch-from" => {
+                let value = check::find(&self.seen, step["path"].as_str().unwrap_or_default()).clone();
+                let pointer = step["pointer"].as_str().unwrap_or_default();
+                self.patch(&json!({ "set": { pointer: value } }))
+            }
+            "each" => claims::each(self, step),
             "given" => {
                 let entry = step["what"].clone();
                 world::lay(&mut self.world, &self.runtime.dir.clone(), "", &entry)
@@ -230,7 +242,7 @@ impl Story {
         }
     }
 
-    fn create(&mut self, step: &Value) -> Result<Value, String> {
+    pub(super) fn create(&mut self, step: &Value) -> Result<Value, String> {
         let dir = self.runtime.dir.clone();
         let id = step["id"].as_str().unwrap_or(&self.id).to_owned();
         let bundle = step["bundle"].as_str().map_or_else(|| dir.join("bundle"), PathBuf::from);
@@ -249,7 +261,7 @@ impl Story {
         Ok(result)
     }
 
-    fn call(&mut self, verb: &[&str], id: &str, rest: &[String]) -> Result<Value, String> {
+    pub(super) fn call(&mut self, verb: &[&str], id: &str, rest: &[String]) -> Result<Value, String> {
         let mut args: Vec<String> = verb.iter().map(|v| (*v).to_owned()).collect();
         args.push(id.to_owned());
         args.extend_from_slice(rest);
@@ -262,7 +274,7 @@ impl Story {
         fs::write(self.runtime.dir.join("bundle/config.json"), text).map_err(|e| format!("config.json: {e}"))
     }
 
-    fn patch(&mut self, step: &Value) -> Result<(), String> {
+    pub(super) fn patch(&mut self, step: &Value) -> Result<(), String> {
         let mut plain = step.clone();
         if let Some(map) = plain.as_object_mut() {
             map.shift_remove("do");
