@@ -10,6 +10,7 @@ fi
 cg=$(mktemp -d)
 mount -t tmpfs cgroup "$cg"
 for dir in /sys/fs/cgroup/*/; do
+    mountpoint -q "$dir" || continue
     name=$(basename "$dir")
     mkdir "$cg/$name"
     mount --bind "$dir" "$cg/$name"

@@ -113,7 +113,8 @@ pub(crate) fn init(args: &[String]) -> ExitCode {
     while fs::read_to_string(dir.join("status")).ok().as_deref() != Some("running") {
         sleep(Duration::from_millis(1));
     }
-    let config: Value = fs::read(bundle.join("config.json")).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
+    let config: Value =
+        fs::read(bundle.join("config.json")).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
     let texts = |v: &Value| -> Vec<String> {
         v.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
     };

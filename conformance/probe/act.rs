@@ -149,7 +149,8 @@ fn mknod(rest: &str, open: bool) -> io::Result<Value> {
 }
 
 fn exec(path: &str) -> io::Result<Value> {
-    let status = Command::new(path).arg("exit=7").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+    let status =
+        Command::new(path).arg("exit=7").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
     Ok(json!({ "code": status.code(), "signal": status.signal() }))
 }
 

@@ -102,7 +102,14 @@ fn umask() -> u32 {
 fn capabilities() -> Value {
     let set = |key: &str| {
         let bits = u64::from_str_radix(&status(key)?, 16).ok()?;
-        Some(kernel::CAPABILITIES.iter().enumerate().filter(|(i, _)| bits >> i & 1 == 1).map(|(_, n)| *n).collect::<Vec<_>>())
+        Some(
+            kernel::CAPABILITIES
+                .iter()
+                .enumerate()
+                .filter(|(i, _)| bits >> i & 1 == 1)
+                .map(|(_, n)| *n)
+                .collect::<Vec<_>>(),
+        )
     };
     json!({
         "inheritable": set("CapInh"),
@@ -162,7 +169,12 @@ fn io_priority() -> Value {
 
 fn memory_policy() -> Value {
     const MODES: [&str; 7] = [
-        "MPOL_DEFAULT", "MPOL_PREFERRED", "MPOL_BIND", "MPOL_INTERLEAVE", "MPOL_LOCAL", "MPOL_PREFERRED_MANY",
+        "MPOL_DEFAULT",
+        "MPOL_PREFERRED",
+        "MPOL_BIND",
+        "MPOL_INTERLEAVE",
+        "MPOL_LOCAL",
+        "MPOL_PREFERRED_MANY",
         "MPOL_WEIGHTED_INTERLEAVE",
     ];
     const FLAGS: [(i32, &str); 3] =
@@ -180,7 +192,11 @@ fn interfaces() -> Value {
     for i in list {
         let up = i.flags.contains(nix::net::if_::InterfaceFlags::IFF_UP);
         let entry = map.entry(i.interface_name).or_insert_with(|| json!({ "up": up, "addresses": [] }));
-        let address = i.address.as_ref().and_then(|a| a.as_sockaddr_in().map(|v4| v4.ip().to_string()).or_else(|| a.as_sockaddr_in6().map(|v6| v6.ip().to_string())));
+        let address = i.address.as_ref().and_then(|a| {
+            a.as_sockaddr_in()
+                .map(|v4| v4.ip().to_string())
+                .or_else(|| a.as_sockaddr_in6().map(|v6| v6.ip().to_string()))
+        });
         if let (Some(a), Some(all)) = (address, entry["addresses"].as_array_mut()) {
             all.push(json!(a));
         }

@@ -122,7 +122,8 @@ mod tests {
     use serde_json::json;
 
     fn yes(check: Value) -> bool {
-        let seen = json!({"a": {"b": ["x", "y"], "n": 5, "t": "some text", "/p": {"k": 1}}, "c": ["1", "2", "3"], "d": "x"});
+        let seen =
+            json!({"a": {"b": ["x", "y"], "n": 5, "t": "some text", "/p": {"k": 1}}, "c": ["1", "2", "3"], "d": "x"});
         holds(&seen, check.as_array().unwrap()).is_ok()
     }
 
@@ -148,7 +149,8 @@ mod tests {
 
     #[test]
     fn nothing_is_never_evidence() {
-        for op in ["eq", "ne", "lacks", "same", "differs", "has", "ge", "present", "starts", "only", "is", "not-before"] {
+        for op in ["eq", "ne", "lacks", "same", "differs", "has", "ge", "present", "starts", "only", "is", "not-before"]
+        {
             assert!(!yes(json!(["nowhere", op, "nothing either"])), "{op}");
         }
     }

@@ -6,7 +6,6 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-
 use crate::case::{self, Case, Suite};
 use crate::clause::{self, Clause, Level};
 use crate::outcome::{Outcome, Verdict};
@@ -77,7 +76,19 @@ pub fn main(args: &[String]) -> ExitCode {
 
 fn parse(args: &[String]) -> Result<Options, String> {
     const WITH_VALUE: [&str; 13] = [
-        "tap", "junit", "table", "markdown", "html", "json", "tap-dir", "jobs", "limit", "call-limit", "probe", "work", "show",
+        "tap",
+        "junit",
+        "table",
+        "markdown",
+        "html",
+        "json",
+        "tap-dir",
+        "jobs",
+        "limit",
+        "call-limit",
+        "probe",
+        "work",
+        "show",
     ];
     const FLAGS: [&str; 6] = ["list", "clauses", "deaf", "strict", "self-test", "help"];
     let mut options = Options::default();
@@ -118,7 +129,7 @@ fn act(options: &Options) -> Result<u8, String> {
         return print(HELP);
     }
     if options.flag("list") {
-        return print(&cases.iter().map(|c| format!("{}\t{}\n", c.name, c.clauses.join(" "))).collect::<String>());
+        return print(&cases.iter().map(listed).collect::<String>());
     }
     if options.flag("clauses") {
         return print(&report::coverage(&clauses, &cases));
@@ -138,6 +149,14 @@ fn act(options: &Options) -> Result<u8, String> {
     Ok(results.exit_code(options.flag("strict")))
 }
 
+/// A case as `--list` shows it: name, clauses, and what the self-test must know of it.
+fn listed(case: &Case) -> String {
+    let changed = !case.patch().is_empty() || case.raw.is_some();
+    let marks = [(case.bare, "bare"), (case.blind.is_some(), "blind"), (changed, "changed")];
+    let marks: Vec<_> = marks.iter().filter(|(on, _)| *on).map(|(_, word)| *word).collect();
+    format!("{}\t{}\t{}\n", case.name, case.clauses.join(" "), marks.join(" "))
+}
+
 fn wanted(options: &Options, case: &Case) -> bool {
     let fits = |f: &String| case.name.contains(f.as_str()) || case.clauses.iter().any(|c| c.contains(f.as_str()));
     options.filters.is_empty() || options.filters.iter().any(fits)
@@ -148,15 +167,15 @@ fn plan(options: &Options) -> Result<Plan, String> {
     let beside = worker.with_file_name("conformance-probe");
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(Plan {
-        work: options.value("work").map_or_else(
-            || std::env::temp_dir().join(format!("conformance-{}", std::process::id())),
-            PathBuf::from,
-        ),
+        work: options
+            .value("work")
+            .map_or_else(|| std::env::temp_dir().join(format!("conformance-{}", std::process::id())), PathBuf::from),
         probe: options.value("probe").map_or(beside, PathBuf::from),
         worker,
         jobs: usize::try_from(options.number("jobs", cpus as u64)).unwrap_or(cpus),
         limit: options.number("limit", 60),
         call_limit: options.number("call-limit", 15),
+        patience: 6000,
         deaf: options.flag("deaf"),
     })
 }

@@ -48,7 +48,8 @@ fn receive(mut stream: UnixStream) -> (Value, Vec<OwnedFd>) {
 fn first(stream: &UnixStream, text: &mut [u8]) -> (usize, Vec<OwnedFd>, bool) {
     let mut space = nix::cmsg_space!([RawFd; 4]);
     let mut parts = [IoSliceMut::new(text)];
-    let Ok(message) = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) else {
+    let Ok(message) = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)
+    else {
         return (0, Vec::new(), false);
     };
     let mut fds = Vec::new();

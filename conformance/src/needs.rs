@@ -73,10 +73,9 @@ fn one(need: &str, runtime: &[String]) -> Result<(), String> {
         ),
         "numa" => (crate::sys::memory_policy().is_ok(), "no memory policies in this kernel".to_owned()),
         "kernel" => (kernel_at_least(detail), format!("the kernel is older than {detail}")),
-        "claims" => (
-            says(runtime, &format!("/{}", detail.replace(' ', "/"))),
-            format!("the runtime does not claim {detail}"),
-        ),
+        "claims" => {
+            (says(runtime, &format!("/{}", detail.replace(' ', "/"))), format!("the runtime does not claim {detail}"))
+        }
         "says" => (says(runtime, detail), format!("the runtime does not claim {detail}")),
         _ => (false, format!("unknown need {need}")),
     };
@@ -101,7 +100,9 @@ fn v2(mount: &str) -> bool {
 
 fn controller_v2(name: &str) -> bool {
     kernel::cgroup_mounts().get("unified").is_some_and(|m| {
-        name == "core" || fs::read_to_string(Path::new(m).join("cgroup.controllers")).is_ok_and(|t| t.split_whitespace().any(|w| w == name))
+        name == "core"
+            || fs::read_to_string(Path::new(m).join("cgroup.controllers"))
+                .is_ok_and(|t| t.split_whitespace().any(|w| w == name))
     })
 }
 

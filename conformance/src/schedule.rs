@@ -31,6 +31,8 @@ pub struct Plan {
     pub limit: u64,
     /// Seconds that one call of the runtime may take.
     pub call_limit: u64,
+    /// Milliseconds that a program may take from start to its report.
+    pub patience: u64,
     /// Run with the unpatched config.
     pub deaf: bool,
 }
@@ -67,6 +69,7 @@ pub fn run(
                         dir: plan.work.join(i.to_string()),
                         cgroup: format!("{group}/{i}"),
                         call_limit: plan.call_limit,
+                        patience: plan.patience,
                         deaf: plan.deaf,
                     };
                     let begin = Instant::now();
@@ -82,7 +85,10 @@ pub fn run(
     sweep_group(&group);
     fs::remove_dir_all(&plan.work).map_err(say)?;
     let missing = || Outcome::broken("never ran".into());
-    Ok(slots.into_iter().map(|s| s.into_inner().unwrap_or_else(PoisonError::into_inner).unwrap_or_else(missing)).collect())
+    Ok(slots
+        .into_iter()
+        .map(|s| s.into_inner().unwrap_or_else(PoisonError::into_inner).unwrap_or_else(missing))
+        .collect())
 }
 
 /// One worker from start to end.
@@ -93,8 +99,12 @@ fn one(plan: &Plan, job: &Job) -> Outcome {
     };
     let out = job.dir.with_extension("outcome");
     let begun = fs::File::create(&out).and_then(|file| {
-        let mut child =
-            Command::new(&plan.worker).arg(ENTER).stdin(Stdio::piped()).stdout(file).stderr(Stdio::inherit()).spawn()?;
+        let mut child = Command::new(&plan.worker)
+            .arg(ENTER)
+            .stdin(Stdio::piped())
+            .stdout(file)
+            .stderr(Stdio::inherit())
+            .spawn()?;
         child.stdin.take().map_or(Ok(()), |mut pipe| pipe.write_all(text.as_bytes()))?;
         Ok(child)
     });
@@ -148,7 +158,8 @@ fn sweep_group(group: &str) {
 
 /// Removes a cgroup with its children; gives processes that were just killed a moment to leave.
 fn remove_cgroup(dir: &Path) {
-    let children = fs::read_dir(dir).into_iter().flatten().flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
+    let children =
+        fs::read_dir(dir).into_iter().flatten().flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
     for child in children {
         remove_cgroup(&child.path());
     }

@@ -43,17 +43,14 @@ pub fn uncovered<'a>(clauses: &'a [Clause], cases: &[Case]) -> Vec<&'a str> {
 ///
 /// # Errors
 /// The suite cannot run.
-pub fn run(
-    plan: &Plan,
-    suite: &Suite,
-    cases: &[Case],
-    runtimes: &[(String, Vec<String>)],
-) -> Result<u8, String> {
+pub fn run(plan: &Plan, suite: &Suite, cases: &[Case], runtimes: &[(String, Vec<String>)]) -> Result<u8, String> {
     let mut bad = 0;
+    // A liar's program never comes: there is no use in waiting long, nor in keeping to the number of CPUs while waiting.
+    let hasty = Plan { patience: 700, jobs: plan.jobs.max(8), ..plan.clone() };
     for (mode, what) in LIARS {
         let liar = plan.worker.with_file_name("conformance-liar");
         let command = [liar.to_string_lossy().into_owned(), mode.to_owned()];
-        let believed = passes(plan, suite, cases, &command, |c| mode != "bare" || !c.bare)?;
+        let believed = passes(&hasty, suite, cases, &command, |c| mode != "bare" || !c.bare)?;
         bad += say(&format!("{mode} ({what})"), "believed by", &believed);
     }
     for (name, command) in runtimes {

@@ -91,7 +91,8 @@ fn parse(name: &str, text: &str, millis: u64) -> Vec<Row> {
             (true, ..) => Verdict::Pass,
             (false, ..) => Verdict::Fail,
         };
-        let message = if verdict == Verdict::Pass { String::new() } else { format!("{what} {directive}").trim().to_owned() };
+        let message =
+            if verdict == Verdict::Pass { String::new() } else { format!("{what} {directive}").trim().to_owned() };
         rows.push(row(name, &format!("{} {what}", rows.len() + 1), verdict, message, millis));
     }
     if rows.len() < planned || rows.is_empty() {
@@ -119,7 +120,11 @@ mod tests {
 
     #[test]
     fn points_directives_and_a_short_plan() {
-        let rows = parse("p", "TAP version 13\n1..5\nok 1 - fine\nnot ok 2 - bad\nok 3 - s # SKIP why\nnot ok 4 # TODO later\n", 1);
+        let rows = parse(
+            "p",
+            "TAP version 13\n1..5\nok 1 - fine\nnot ok 2 - bad\nok 3 - s # SKIP why\nnot ok 4 # TODO later\n",
+            1,
+        );
         let verdicts: Vec<_> = rows.iter().map(|r| r.verdict).collect();
         assert_eq!(verdicts, [Verdict::Pass, Verdict::Fail, Verdict::Skip, Verdict::Skip, Verdict::Fail]);
         assert_eq!(rows[0].title, "1 fine");

@@ -37,6 +37,8 @@ pub struct Job {
     pub cgroup: String,
     /// Seconds that one call of the runtime may take.
     pub call_limit: u64,
+    /// Milliseconds that a program may take from start to its report.
+    pub patience: u64,
     /// Whether the config stays as the base has it: what a runtime does that ignores what it is told.
     pub deaf: bool,
 }
@@ -190,6 +192,7 @@ fn in_another_place(job: &Job, name: &str) -> Job {
         dir: job.dir.join(name),
         cgroup,
         call_limit: job.call_limit,
+        patience: job.patience,
         deaf: job.deaf,
     }
 }

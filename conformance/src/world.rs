@@ -51,7 +51,9 @@ pub(crate) fn lay(world: &mut World, dir: &Path, probe: &str, entry: &Value) -> 
             umask(Mode::from_bits_truncate(u32::from_str_radix(text("umask"), 8).unwrap_or(0o22)));
             return Ok(());
         }
-        "write" => fs::OpenOptions::new().write(true).open(&path).and_then(|mut f| f.write_all(text("text").as_bytes())),
+        "write" => {
+            fs::OpenOptions::new().write(true).open(&path).and_then(|mut f| f.write_all(text("text").as_bytes()))
+        }
         "hold" => return hold(world, probe, what.as_str().unwrap_or_default(), text("as")),
         "run" => return run(dir, what),
         "listen" => UnixListener::bind(&path).map(|l| listen::serve(&l, &world.heard, None)),
@@ -177,5 +179,9 @@ fn run(dir: &Path, what: &Value) -> Result<(), String> {
     let words: Vec<&str> = what.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let (program, args) = words.split_first().ok_or("an empty command")?;
     let out = Command::new(program).args(args).current_dir(dir).output().map_err(|e| format!("{program}: {e}"))?;
-    if out.status.success() { Ok(()) } else { Err(format!("{words:?}: {}", String::from_utf8_lossy(&out.stderr).trim())) }
+    if out.status.success() {
+        Ok(())
+    } else {
+        Err(format!("{words:?}: {}", String::from_utf8_lossy(&out.stderr).trim()))
+    }
 }

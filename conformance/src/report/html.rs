@@ -43,8 +43,7 @@ fn plural(n: usize) -> String {
 fn cards(out: &mut String, results: &Results) {
     out.push_str("<section class=cards>");
     for column in &results.columns {
-        let _infallible =
-            write!(out, "<article><h2>{}</h2><p>{}</p>", escape(&column.name), escape(&column.version));
+        let _infallible = write!(out, "<article><h2>{}</h2><p>{}</p>", escape(&column.name), escape(&column.version));
         for level in [Level::Must, Level::Should, Level::May] {
             bar(out, column, level);
         }
@@ -80,7 +79,8 @@ fn table(out: &mut String, results: &Results) {
             let end = if section.is_empty() { "" } else { "</tbody>" };
             section = &clause.section;
             let span = results.columns.len() + 2;
-            let _infallible = write!(out, "{end}<tbody><tr class=section><th colspan={span}>{}</th></tr>", escape(section));
+            let _infallible =
+                write!(out, "{end}<tbody><tr class=section><th colspan={span}>{}</th></tr>", escape(section));
         }
         row(out, clause, results);
     }

@@ -71,11 +71,16 @@ fn cell(tally: Tally, level: Level) -> String {
 
 fn failures(out: &mut String, results: &Results) {
     for column in &results.columns {
-        let lost: Vec<_> = column.rows.iter().filter(|r| matches!(r.verdict, Verdict::Fail | Verdict::Broken)).collect();
+        let lost: Vec<_> =
+            column.rows.iter().filter(|r| matches!(r.verdict, Verdict::Fail | Verdict::Broken)).collect();
         if lost.is_empty() {
             continue;
         }
-        let _infallible = writeln!(out, "\n### Not obeyed by {}\n\n| case | level | what was seen |\n| --- | --- | --- |", column.name);
+        let _infallible = writeln!(
+            out,
+            "\n### Not obeyed by {}\n\n| case | level | what was seen |\n| --- | --- | --- |",
+            column.name
+        );
         for row in lost {
             let message: String = row.message.replace('|', "\\|").replace(['\n', '<'], " ").chars().take(240).collect();
             let _infallible = writeln!(out, "| `{}` | {} | {message} |", row.name, row.level.word());

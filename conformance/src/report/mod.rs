@@ -123,9 +123,7 @@ impl Results {
     pub fn nobody_passes(&self) -> Vec<&Row> {
         let Some(first) = self.columns.first() else { return Vec::new() };
         let at = |i: usize| self.columns.iter().filter_map(move |c| c.rows.get(i));
-        let lost = |i: &usize| {
-            at(*i).all(|r| r.verdict != Verdict::Pass) && at(*i).any(|r| r.verdict == Verdict::Fail)
-        };
+        let lost = |i: &usize| at(*i).all(|r| r.verdict != Verdict::Pass) && at(*i).any(|r| r.verdict == Verdict::Fail);
         (0..first.rows.len()).filter(lost).map(|i| &first.rows[i]).collect()
     }
 }

@@ -18,8 +18,6 @@ use crate::worker::Job;
 use crate::world::{self, World};
 use crate::{check, kernel};
 
-/// How long a program may take from start to its report.
-const PATIENCE: Duration = Duration::from_secs(6);
 /// How long a program that must not run is watched.
 const SILENCE: Duration = Duration::from_millis(150);
 
@@ -35,6 +33,7 @@ pub(crate) struct Story {
     files: Vec<(String, String)>,
     dirs: BTreeSet<String>,
     console: bool,
+    patience: Duration,
 }
 
 impl Story {
@@ -42,7 +41,13 @@ impl Story {
     ///
     /// # Errors
     /// What of the case could not be laid out.
-    pub(crate) fn new(job: &Job, patch: &Patch, given: &[Value], actions: &[String], limit: Duration) -> Result<Self, String> {
+    pub(crate) fn new(
+        job: &Job,
+        patch: &Patch,
+        given: &[Value],
+        actions: &[String],
+        limit: Duration,
+    ) -> Result<Self, String> {
         let dir = &job.dir;
         let id = format!("conf-{}", job.cgroup.rsplit('/').next().unwrap_or("case"));
         let text = |p: PathBuf| json!(p.to_string_lossy());
@@ -75,9 +80,10 @@ impl Story {
         let files = wanted_files(&job.case.check);
         let console = given.iter().any(|g| g.get("console").is_some());
         let runtime = Runtime::new(job.command.clone(), dir, limit);
+        let patience = Duration::from_millis(job.patience);
         let raw = job.case.raw.clone().filter(|_| !job.deaf);
         let mut story =
-            Self { runtime, world, seen: json!({}), config, raw, id, files, dirs: BTreeSet::new(), console };
+            Self { runtime, world, seen: json!({}), config, raw, id, files, dirs: BTreeSet::new(), console, patience };
         story.write_config()?;
         story.seen["host"] = host();
         story.seen["given"] = Value::Object(story.world.names.clone());
@@ -118,7 +124,7 @@ impl Story {
                 return Err("create accepts it".into());
             }
             let started = self.call(&["start"], &self.id.clone(), &[])?;
-            if started["rc"] == 0 && self.report(PATIENCE).is_ok() {
+            if started["rc"] == 0 && self.report(self.patience).is_ok() {
                 return Err("create and start accept it and the program runs".into());
             }
             if started["rc"] == 0 {
@@ -160,7 +166,9 @@ impl Story {
         let result = match verb.as_str() {
             "create" => self.create(step)?,
             "state" | "start" => self.call(&[&verb], &id, &[])?,
-            "delete" => self.call(if step["force"] == true { &["delete", "--force"] } else { &["delete"] }, &id, &[])?,
+            "delete" => {
+                self.call(if step["force"] == true { &["delete", "--force"] } else { &["delete"] }, &id, &[])?
+            }
             "kill" => self.call(&["kill"], &id, &[step["signal"].as_str().unwrap_or("KILL").to_owned()])?,
             "call" => self.runtime.call(&words("args"), Output::Own)?,
             _ => return self.look_or_wait(&verb, step),
@@ -195,8 +203,8 @@ impl Story {
                 Ok(()) => Err("the program ran".into()),
                 Err(_) => Ok(()),
             },
-            "report" => self.report(PATIENCE),
-            "await" => self.line(step["key"].as_str().unwrap_or("signal"), PATIENCE),
+            "report" => self.report(self.patience),
+            "await" => self.line(step["key"].as_str().unwrap_or("signal"), self.patience),
             "gone" => self.gone(),
             "cgroups" => {
                 self.read_cgroups();
@@ -354,7 +362,7 @@ impl Story {
     fn gone(&mut self) -> Result<(), String> {
         let pid = self.pid().ok_or("no pid to wait for")?;
         let begin = Instant::now();
-        while begin.elapsed() < PATIENCE {
+        while begin.elapsed() < self.patience {
             self.runtime.reap(None);
             if !PathBuf::from(format!("/proc/{pid}")).exists() {
                 return Ok(());
@@ -366,7 +374,7 @@ impl Story {
 
     fn heard(&self) -> Result<(), String> {
         let begin = Instant::now();
-        while begin.elapsed() < PATIENCE {
+        while begin.elapsed() < self.patience {
             if !self.world.heard.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
                 return Ok(());
             }
