@@ -216,9 +216,12 @@ fn version(command: &[String]) -> String {
     text.lines().next().unwrap_or("no version").trim().to_owned()
 }
 
+/// A form of output.
+type Writer = fn(&Results) -> String;
+
 fn write_all(options: &Options, results: &Results) -> Result<(), String> {
     let mut written = false;
-    let writers: [(&str, fn(&Results) -> String); 5] = [
+    let writers: [(&str, Writer); 5] = [
         ("tap", report::tap::write),
         ("junit", report::junit::write),
         ("markdown", report::markdown::write),

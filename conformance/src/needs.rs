@@ -49,7 +49,7 @@ fn one(need: &str, runtime: &[String]) -> Result<(), String> {
             format!("no cgroup v1 controller {detail} here"),
         ),
         "no-cgroup1" => (
-            !kernel::cgroup_mounts().get(detail).is_some_and(|m| !v2(m)),
+            kernel::cgroup_mounts().get(detail).is_none_or(|m| v2(m)),
             format!("cgroup v1 has the controller {detail}"),
         ),
         "no-cgroup2" => (!controller_v2(detail), format!("cgroup v2 has the controller {detail}")),

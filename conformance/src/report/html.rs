@@ -23,7 +23,7 @@ pub fn write(results: &Results) -> String {
     cards(&mut out, results);
     out.push_str(CONTROLS);
     table(&mut out, results);
-    let _infallible = write!(out, "<script>{SCRIPT}</script></body></html>\n");
+    let _infallible = writeln!(out, "<script>{SCRIPT}</script></body></html>");
     out
 }
 

@@ -50,20 +50,7 @@ impl Story {
     ) -> Result<Self, String> {
         let dir = &job.dir;
         let id = format!("conf-{}", job.cgroup.rsplit('/').next().unwrap_or("case"));
-        let text = |p: PathBuf| json!(p.to_string_lossy());
-        let mut world = World::default();
-        world.names = [
-            ("BUNDLE", text(dir.join("bundle"))),
-            ("ROOTFS", text(dir.join("bundle/rootfs"))),
-            ("DIR", text(dir.clone())),
-            ("LOG", text(dir.join("hooks"))),
-            ("PROBE", json!(job.probe)),
-            ("ID", json!(id)),
-            ("CGROUP", json!(job.cgroup)),
-        ]
-        .map(|(k, v)| (k.to_owned(), v))
-        .into_iter()
-        .collect();
+        let mut world = World { names: names(job, &id), ..World::default() };
         if let Some((major, minor)) = crate::needs::block_device() {
             world.names.insert("BLOCK:major".to_owned(), json!(major));
             world.names.insert("BLOCK:minor".to_owned(), json!(minor));
@@ -412,6 +399,22 @@ impl Story {
     }
 }
 
+/// What `${NAME}` stands for in a case before anything is laid out.
+fn names(job: &Job, id: &str) -> Map<String, Value> {
+    let text = |p: PathBuf| json!(p.to_string_lossy());
+    let dir = &job.dir;
+    let list = [
+        ("BUNDLE", text(dir.join("bundle"))),
+        ("ROOTFS", text(dir.join("bundle/rootfs"))),
+        ("DIR", text(dir.clone())),
+        ("LOG", text(dir.join("hooks"))),
+        ("PROBE", json!(job.probe)),
+        ("ID", json!(id)),
+        ("CGROUP", json!(job.cgroup)),
+    ];
+    list.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
 /// `(controller, file)` of every check on a cgroup value.
 fn wanted_files(checks: &[Vec<Value>]) -> Vec<(String, String)> {
     let paths = checks.iter().filter_map(|c| c.first()?.as_str());
@@ -427,7 +430,7 @@ fn wanted_files(checks: &[Vec<Value>]) -> Vec<(String, String)> {
 fn crashed(result: &Value) -> Result<(), String> {
     match result["rc"].as_i64() {
         None => Err("the call did not return in time".into()),
-        Some(rc) if rc >= 128 + 3 && rc <= 128 + 31 => Err(format!("the runtime died of signal {}", rc - 128)),
+        Some(rc) if (128 + 3..=128 + 31).contains(&rc) => Err(format!("the runtime died of signal {}", rc - 128)),
         Some(_) => Ok(()),
     }
 }
