@@ -205,6 +205,7 @@ fn measure(
         }
         columns.push(Column { name: name.clone(), version: version(command), rows });
     }
+    let clauses = tapdir::with_programs(clauses, &columns);
     Ok(Results { clauses, columns, host: report::host() })
 }
 

@@ -55,7 +55,7 @@ fn one(need: &str, runtime: &[String]) -> Result<(), String> {
         "no-cgroup2" => (!controller_v2(detail), format!("cgroup v2 has the controller {detail}")),
         "cgroup2" => (controller_v2(detail), format!("no cgroup v2 controller {detail} here")),
         "cgroup-file" => (cgroup_file(detail), format!("this kernel has no {detail}")),
-        "no-cgroup-file" => (!cgroup_file(detail), format!("{detail} keeps new groups from it")),
+        "no-cgroup-file" => (!cgroup_file(detail), format!("this kernel has {detail}")),
         "ns" => (Path::new("/proc/self/ns").join(detail).exists(), format!("no {detail} namespaces in this kernel")),
         "block-device" => (block_device().is_some(), "no block device in /sys/block".to_owned()),
         "host-or-image" => (

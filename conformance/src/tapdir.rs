@@ -8,9 +8,9 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::clause::Level;
+use crate::clause::{Clause, Level};
 use crate::outcome::Verdict;
-use crate::report::Row;
+use crate::report::{Column, Row};
 use crate::worker::{ENTER, EXEC};
 
 /// Most that is read of a program's output.
@@ -27,6 +27,23 @@ pub fn run(dir: &Path, command: &[String], limit: u64) -> Result<Vec<Row>, Strin
     let mut programs: Vec<PathBuf> = entries.flatten().map(|e| e.path()).filter(executable).collect();
     programs.sort();
     Ok(programs.iter().flat_map(|p| program(p, runtime, limit)).collect())
+}
+
+/// The clauses and, after them, a row for each program that ran, so that it stands in the same table.
+pub fn with_programs(mut clauses: Vec<Clause>, columns: &[Column]) -> Vec<Clause> {
+    let rows = columns.iter().flat_map(|c| &c.rows).filter(|r| r.name.starts_with("tap:"));
+    for code in rows.flat_map(|r| &r.clauses) {
+        if !clauses.iter().any(|c| c.code == *code) {
+            clauses.push(Clause {
+                code: code.clone(),
+                level: Level::Must,
+                section: "TAP programs".into(),
+                quote: format!("program `{}`", code.trim_start_matches("tap:")),
+                untestable: None,
+            });
+        }
+    }
+    clauses
 }
 
 /// One program to its end, or to the limit.

@@ -129,6 +129,7 @@ fn flag_of(word: &str) -> MsFlags {
         "nodev" => MsFlags::MS_NODEV,
         "noexec" => MsFlags::MS_NOEXEC,
         "noatime" => MsFlags::MS_NOATIME,
+        "relatime" => MsFlags::MS_RELATIME,
         "nodiratime" => MsFlags::MS_NODIRATIME,
         "nosymfollow" => MsFlags::from_bits_retain(256),
         "strictatime" => MsFlags::MS_STRICTATIME,

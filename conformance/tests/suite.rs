@@ -80,9 +80,12 @@ fn a_folder_of_tap_programs_is_folded_in() {
         .arg(&dir)
         .output()
         .unwrap();
-    fs::remove_dir_all(&dir).unwrap();
     let text = String::from_utf8_lossy(&out.stdout);
     assert!(text.contains("ok 1 - true tap:one/1 "), "{text}{}", String::from_utf8_lossy(&out.stderr));
     assert!(text.contains("not ok 2 - true tap:one/2 broken"), "{text}");
     assert_eq!(out.status.code(), Some(1));
+    let table = ["--runtime", "/bin/true", "--filter", "no-such-case", "--table", "md", "--tap-dir"];
+    let out = Command::new(env!("CARGO_BIN_EXE_conformance")).args(table).arg(&dir).output().unwrap();
+    fs::remove_dir_all(&dir).unwrap();
+    assert!(String::from_utf8_lossy(&out.stdout).contains("| `tap:one` | MUST | program `one` | ✗ 1/2 |"));
 }

@@ -102,7 +102,7 @@ fn row(out: &mut String, clause: &Clause, results: &Results) {
         u8::from(differ),
         u8::from(none),
         escape(&clause.code),
-        escape(&clause.quote)
+        marked(&clause.quote)
     );
     if let Some(reason) = clause.untestable.as_ref().filter(|_| none) {
         let _infallible = write!(out, "<p class=quiet>no case: {}</p>", escape(reason));
@@ -112,6 +112,19 @@ fn row(out: &mut String, clause: &Clause, results: &Results) {
         cell(out, tally, clause.level);
     }
     out.push_str("</tr>");
+}
+
+/// Escaped text with what stands between back quotes as code.
+fn marked(text: &str) -> String {
+    let mut parts = text.split('`').enumerate().peekable();
+    let mut out = String::new();
+    while let Some((i, part)) = parts.next() {
+        // A quote that was cut short may leave its last back quote without a partner.
+        let code = i % 2 == 1 && parts.peek().is_some();
+        let (open, close) = if code { ("<code>", "</code>") } else { ("", "") };
+        let _infallible = write!(out, "{open}{}{close}", escape(part));
+    }
+    out
 }
 
 fn cell(out: &mut String, tally: Tally, level: Level) {
@@ -154,6 +167,11 @@ fn details(out: &mut String, code: &str, results: &Results) {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn back_quotes_become_code() {
+        assert_eq!(super::marked("a `b<` c `d"), "a <code>b&lt;</code> c d");
+    }
+
     #[test]
     fn the_page_is_whole_and_needs_nothing_else() {
         let page = super::write(&crate::report::tests::sample());
