@@ -1,0 +1,184 @@
+//! The table as one page that needs nothing else: no script from elsewhere, no font, no network.
+
+use std::fmt::Write as _;
+
+use super::junit::escape;
+use super::{Column, Results, Tally};
+use crate::clause::{Clause, Level};
+use crate::outcome::Verdict;
+
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+
+/// The page.
+pub fn write(results: &Results) -> String {
+    let mut out = format!(
+        "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
+         <title>OCI runtime conformance</title><style>{STYLE}</style></head><body>\
+         <header><h1>OCI runtime conformance</h1><p>Every MUST, SHOULD and MAY of the runtime specification 1.3 for Linux, \
+         held against {} on {}.</p></header>",
+        plural(results.columns.len()),
+        escape(&results.host)
+    );
+    cards(&mut out, results);
+    out.push_str(CONTROLS);
+    table(&mut out, results);
+    let _infallible = writeln!(out, "<script>{SCRIPT}</script></body></html>");
+    out
+}
+
+const CONTROLS: &str = "<nav><input id=find type=search placeholder=\"code, words or case…\" aria-label=\"find\">\
+    <label><input type=checkbox class=level value=MUST checked> MUST</label>\
+    <label><input type=checkbox class=level value=SHOULD checked> SHOULD</label>\
+    <label><input type=checkbox class=level value=MAY checked> MAY</label>\
+    <label><input type=checkbox id=lost> only what is not obeyed</label>\
+    <label><input type=checkbox id=differ> only where runtimes differ</label>\
+    <label><input type=checkbox id=none> also clauses without a case</label><span id=shown></span></nav>";
+
+fn plural(n: usize) -> String {
+    if n == 1 { "one runtime".into() } else { format!("{n} runtimes") }
+}
+
+/// A card a runtime: the share of each level as a bar.
+fn cards(out: &mut String, results: &Results) {
+    out.push_str("<section class=cards>");
+    for column in &results.columns {
+        let _infallible = write!(out, "<article><h2>{}</h2><p>{}</p>", escape(&column.name), escape(&column.version));
+        for level in [Level::Must, Level::Should, Level::May] {
+            bar(out, column, level);
+        }
+        let skipped = column.rows.iter().filter(|r| r.verdict == Verdict::Skip).count();
+        let _infallible = write!(out, "<p class=quiet>{skipped} cases that this host cannot tell</p></article>");
+    }
+    out.push_str("</section>");
+}
+
+fn bar(out: &mut String, column: &Column, level: Level) {
+    let ok = column.count(level, Verdict::Pass);
+    let lost = column.count(level, Verdict::Fail) + column.count(level, Verdict::Broken);
+    let share = (ok * 1000).checked_div(ok + lost).unwrap_or(1000);
+    let _infallible = write!(
+        out,
+        "<div class=bar><span>{}</span><meter min=0 max=1000 value={share}></meter><b>{}.{} %</b><i>{ok} of {}</i></div>",
+        level.word(),
+        share / 10,
+        share % 10,
+        ok + lost
+    );
+}
+
+fn table(out: &mut String, results: &Results) {
+    out.push_str("<main><table><thead><tr><th>clause<th>");
+    for column in &results.columns {
+        let _infallible = write!(out, "<th>{}", escape(&column.name));
+    }
+    out.push_str("</thead>");
+    let mut section = "";
+    for clause in &results.clauses {
+        if clause.section != section {
+            let end = if section.is_empty() { "" } else { "</tbody>" };
+            section = &clause.section;
+            let span = results.columns.len() + 2;
+            let _infallible =
+                write!(out, "{end}<tbody><tr class=section><th colspan={span}>{}</th></tr>", escape(section));
+        }
+        row(out, clause, results);
+    }
+    out.push_str("</tbody></table></main>");
+}
+
+fn row(out: &mut String, clause: &Clause, results: &Results) {
+    let tallies: Vec<Tally> = results.columns.iter().map(|c| c.of_clause(&clause.code)).collect();
+    let bad = |t: &Tally| t.fail + t.broken > 0;
+    let lost = tallies.iter().any(bad);
+    let differ = lost && tallies.iter().any(|t| !bad(t) && t.pass > 0);
+    let none = tallies.iter().all(|t| *t == Tally::default());
+    let word = clause.level.word();
+    let _infallible = write!(
+        out,
+        "<tr class=clause data-level={word} data-lost={} data-differ={} data-none={}><td><span class=\"tag {word}\">{word}</span><code>{}</code>\
+         <td class=text>{}",
+        u8::from(lost),
+        u8::from(differ),
+        u8::from(none),
+        escape(&clause.code),
+        marked(&clause.quote)
+    );
+    if let Some(reason) = clause.untestable.as_ref().filter(|_| none) {
+        let _infallible = write!(out, "<p class=quiet>no case: {}</p>", escape(reason));
+    }
+    details(out, &clause.code, results);
+    for tally in tallies {
+        cell(out, tally, clause.level);
+    }
+    out.push_str("</tr>");
+}
+
+/// Escaped text with what stands between back quotes as code.
+fn marked(text: &str) -> String {
+    let mut parts = text.split('`').enumerate().peekable();
+    let mut out = String::new();
+    while let Some((i, part)) = parts.next() {
+        // A quote that was cut short may leave its last back quote without a partner.
+        let code = i % 2 == 1 && parts.peek().is_some();
+        let (open, close) = if code { ("<code>", "</code>") } else { ("", "") };
+        let _infallible = write!(out, "{open}{}{close}", escape(part));
+    }
+    out
+}
+
+fn cell(out: &mut String, tally: Tally, level: Level) {
+    let told = tally.pass + tally.fail + tally.broken;
+    let (class, text) = match (told, tally.fail + tally.broken, tally.skip) {
+        (0, _, 0) => ("none", "·".to_owned()),
+        (0, _, n) => ("skip", format!("skipped {n}")),
+        (_, 0, _) => ("pass", format!("✓ {told}")),
+        _ => (if level == Level::Must { "fail" } else { "warn" }, format!("{} / {told}", tally.pass)),
+    };
+    let _infallible = write!(out, "<td class={class}>{text}");
+}
+
+/// The cases of a clause, each with its outcome for every runtime, folded away.
+fn details(out: &mut String, code: &str, results: &Results) {
+    let Some(first) = results.columns.first() else { return };
+    let mut begun = false;
+    for (i, row) in first.rows.iter().enumerate().filter(|(_, r)| r.clauses.iter().any(|c| c == code)) {
+        if !begun {
+            out.push_str("<details><summary>cases</summary><ul>");
+            begun = true;
+        }
+        let _infallible = write!(out, "<li><code>{}</code> {}", escape(&row.name), escape(&row.title));
+        for column in &results.columns {
+            let Some(own) = column.rows.get(i).filter(|r| r.verdict != Verdict::Pass) else { continue };
+            let class = match own.verdict {
+                Verdict::Skip => "skip",
+                _ if own.level == Level::Must => "fail",
+                _ => "warn",
+            };
+            let name = escape(&column.name);
+            let _infallible = write!(out, "<div class=why><b class={class}>{name}</b> {}</div>", escape(&own.message));
+        }
+        out.push_str("</li>");
+    }
+    if begun {
+        out.push_str("</ul></details>");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn back_quotes_become_code() {
+        assert_eq!(super::marked("a `b<` c `d"), "a <code>b&lt;</code> c d");
+    }
+
+    #[test]
+    fn the_page_is_whole_and_needs_nothing_else() {
+        let page = super::write(&crate::report::tests::sample());
+        assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"));
+        assert!(!page.contains("http:") && !page.contains("https:"));
+        assert!(page.contains("saw &lt;b&gt; &amp; &quot;c&quot;"));
+        assert!(page.contains("no case: concerns Windows"));
+        assert_eq!(page.matches("<details>").count(), page.matches("</details>").count());
+    }
+}

@@ -1,0 +1,101 @@
+//! The table clause × runtime as Markdown.
+
+use std::fmt::Write as _;
+
+use super::{Results, Tally};
+use crate::clause::Level;
+use crate::outcome::Verdict;
+
+/// Summary, then one table a section, then what was not obeyed and why.
+pub fn write(results: &Results) -> String {
+    let mut out = format!("Host: {}. In a cell: cases obeyed / cases that this host can tell.\n\n", results.host);
+    summary(&mut out, results);
+    let mut section = "";
+    for clause in &results.clauses {
+        if clause.section != section {
+            section = &clause.section;
+            head(&mut out, section, results);
+        }
+        let quote = clause.quote.replace('|', "\\|").replace('<', "&lt;");
+        let _infallible = write!(out, "| `{}` | {} | {quote} |", clause.code, clause.level.word());
+        for column in &results.columns {
+            let tally = column.of_clause(&clause.code);
+            let cell = match &clause.untestable {
+                Some(_) if tally == Tally::default() => "–".to_owned(),
+                _ => cell(tally, clause.level),
+            };
+            let _infallible = write!(out, " {cell} |");
+        }
+        out.push('\n');
+    }
+    failures(&mut out, results);
+    out
+}
+
+fn summary(out: &mut String, results: &Results) {
+    out.push_str("| runtime | MUST | SHOULD | MAY | skipped |\n| --- | --- | --- | --- | --- |\n");
+    for column in &results.columns {
+        let part = |level| {
+            let ok = column.count(level, Verdict::Pass);
+            let all = ok + column.count(level, Verdict::Fail) + column.count(level, Verdict::Broken);
+            format!("{ok} / {all}")
+        };
+        let skipped = column.rows.iter().filter(|r| r.verdict == Verdict::Skip).count();
+        let _infallible = writeln!(
+            out,
+            "| {} ({}) | {} | {} | {} | {skipped} |",
+            column.name,
+            column.version,
+            part(Level::Must),
+            part(Level::Should),
+            part(Level::May)
+        );
+    }
+}
+
+fn head(out: &mut String, section: &str, results: &Results) {
+    let names: String = results.columns.iter().map(|c| format!(" {} |", c.name)).collect();
+    let rules = " --- |".repeat(results.columns.len());
+    let _infallible = writeln!(out, "\n### {section}\n\n| code | level | clause |{names}\n| --- | --- | --- |{rules}");
+}
+
+fn cell(tally: Tally, level: Level) -> String {
+    let told = tally.pass + tally.fail + tally.broken;
+    match (told, tally.fail + tally.broken, tally.skip) {
+        (0, _, 0) => "no case".into(),
+        (0, _, _) => "skipped".into(),
+        (_, 0, _) => format!("✓ {told}"),
+        _ => format!("{} {}/{told}", if level == Level::Must { "✗" } else { "△" }, tally.pass),
+    }
+}
+
+fn failures(out: &mut String, results: &Results) {
+    for column in &results.columns {
+        let lost: Vec<_> =
+            column.rows.iter().filter(|r| matches!(r.verdict, Verdict::Fail | Verdict::Broken)).collect();
+        if lost.is_empty() {
+            continue;
+        }
+        let _infallible = writeln!(
+            out,
+            "\n### Not obeyed by {}\n\n| case | level | what was seen |\n| --- | --- | --- |",
+            column.name
+        );
+        for row in lost {
+            let message: String = row.message.replace('|', "\\|").replace(['\n', '<'], " ").chars().take(240).collect();
+            let _infallible = writeln!(out, "| `{}` | {} | {message} |", row.name, row.level.word());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn cells_say_what_is_known() {
+        let text = super::write(&crate::report::tests::sample());
+        assert!(text.contains("| a (a 1) | 1 / 1 | 0 / 1 | 0 / 0 | 1 |"));
+        assert!(text.contains("| `A-2` | SHOULD | A &lt;directory> MUST exist \\| here | △ 0/1 | ✓ 1 |"));
+        assert!(text.contains("| `A-3` | MUST | A &lt;directory> MUST exist \\| here | skipped | skipped |"));
+        assert!(text.contains("| – | – |"));
+    }
+}

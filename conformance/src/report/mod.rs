@@ -1,0 +1,215 @@
+//! Results of all runtimes, and the forms in which they are given out.
+
+pub mod html;
+pub mod junit;
+pub mod markdown;
+pub mod tap;
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::case::Case;
+use crate::clause::{Clause, Level};
+use crate::outcome::{Outcome, Verdict};
+
+/// One case against one runtime.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// `chapter/name`.
+    pub name: String,
+    /// One sentence.
+    pub title: String,
+    /// Codes of clauses.
+    pub clauses: Vec<String>,
+    /// How strongly it binds.
+    pub level: Level,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why.
+    pub message: String,
+    /// Milliseconds.
+    pub millis: u64,
+}
+
+impl Row {
+    /// From a case and its outcome.
+    pub fn new(case: &Case, clauses: &[Clause], outcome: Outcome) -> Self {
+        Self {
+            name: case.name.clone(),
+            title: case.title.clone(),
+            clauses: case.clauses.clone(),
+            level: crate::cli::level_of(case, clauses),
+            verdict: outcome.verdict,
+            message: outcome.message,
+            millis: outcome.millis,
+        }
+    }
+
+    /// The part of the name before the first slash.
+    pub fn chapter(&self) -> &str {
+        self.name.split('/').next().unwrap_or(&self.name)
+    }
+}
+
+/// One runtime.
+#[derive(Clone, Debug, Serialize)]
+pub struct Column {
+    /// Its name in tables.
+    pub name: String,
+    /// What it says of itself.
+    pub version: String,
+    /// Its outcomes, the same cases in the same order for every runtime.
+    pub rows: Vec<Row>,
+}
+
+impl Column {
+    /// How many rows of a level have a verdict.
+    pub fn count(&self, level: Level, verdict: Verdict) -> usize {
+        self.rows.iter().filter(|r| r.level == level && r.verdict == verdict).count()
+    }
+
+    /// What the rows of one clause say together.
+    pub fn of_clause(&self, code: &str) -> Tally {
+        let mut tally = Tally::default();
+        for row in self.rows.iter().filter(|r| r.clauses.iter().any(|c| c == code)) {
+            match row.verdict {
+                Verdict::Pass => tally.pass += 1,
+                Verdict::Fail => tally.fail += 1,
+                Verdict::Skip => tally.skip += 1,
+                Verdict::Broken => tally.broken += 1,
+            }
+        }
+        tally
+    }
+}
+
+/// How many cases of one clause ended in which way.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Tally {
+    /// Obeyed.
+    pub pass: usize,
+    /// Not obeyed.
+    pub fail: usize,
+    /// Not to be told on this host.
+    pub skip: usize,
+    /// Not to be told, because of the suite.
+    pub broken: usize,
+}
+
+/// Everything.
+#[derive(Clone, Debug, Serialize)]
+pub struct Results {
+    /// The clauses, in the documents' order.
+    pub clauses: Vec<Clause>,
+    /// The runtimes, in the order of the command line.
+    pub columns: Vec<Column>,
+    /// Kernel and cgroup version of the host.
+    pub host: String,
+}
+
+impl Results {
+    /// 0 all obeyed, 1 a MUST (or, `strict`, a SHOULD) is not obeyed, 2 the suite failed.
+    pub fn exit_code(&self, strict: bool) -> u8 {
+        let rows = || self.columns.iter().flat_map(|c| &c.rows);
+        if rows().any(|r| r.verdict == Verdict::Broken) {
+            return 2;
+        }
+        let binds = |r: &Row| r.level == Level::Must || strict && r.level == Level::Should;
+        u8::from(rows().any(|r| r.verdict == Verdict::Fail && binds(r)))
+    }
+
+    /// Names of cases that no runtime passes although some could be told: either the case or everybody is wrong.
+    pub fn nobody_passes(&self) -> Vec<&Row> {
+        let Some(first) = self.columns.first() else { return Vec::new() };
+        let at = |i: usize| self.columns.iter().filter_map(move |c| c.rows.get(i));
+        let lost = |i: &usize| at(*i).all(|r| r.verdict != Verdict::Pass) && at(*i).any(|r| r.verdict == Verdict::Fail);
+        (0..first.rows.len()).filter(lost).map(|i| &first.rows[i]).collect()
+    }
+}
+
+/// One line about this host.
+pub fn host() -> String {
+    let kernel = nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned()).unwrap_or_default();
+    let mounts = crate::kernel::cgroup_mounts();
+    let cgroups = match (mounts.contains_key("unified"), mounts.len()) {
+        (true, 1) => "cgroup v2",
+        (true, _) => "cgroup v1 with a v2 hierarchy beside it",
+        _ => "cgroup v1",
+    };
+    format!("Linux {kernel}, {cgroups}")
+}
+
+/// Everything as JSON.
+pub fn json(results: &Results) -> String {
+    serde_json::to_string_pretty(results).unwrap_or_default()
+}
+
+/// Each clause with the number of its cases, or why it has none: what `--clauses` prints.
+pub fn coverage(clauses: &[Clause], cases: &[Case]) -> String {
+    let mut out = String::new();
+    for clause in clauses {
+        let n = cases.iter().filter(|c| c.clauses.contains(&clause.code)).count();
+        let why = clause.untestable.as_deref().unwrap_or_default();
+        let _infallible = writeln!(out, "{}\t{}\t{n}\t{}\t{why}", clause.code, clause.level.word(), clause.quote);
+    }
+    out
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Two runtimes, three cases: a pass, a fail with markup in its message, a skip.
+    pub(crate) fn sample() -> Results {
+        let clause = |code: &str, level, untestable: Option<&str>| Clause {
+            code: code.into(),
+            level,
+            section: "config.md: Root".into(),
+            quote: "A <directory> MUST exist | here".into(),
+            untestable: untestable.map(str::to_owned),
+        };
+        let row = |name: &str, code: &str, level, verdict, message: &str| Row {
+            name: format!("config/{name}"),
+            title: format!("about {name}"),
+            clauses: vec![code.into()],
+            level,
+            verdict,
+            message: message.into(),
+            millis: 12,
+        };
+        let column = |name: &str, verdict| Column {
+            name: name.into(),
+            version: format!("{name} 1"),
+            rows: vec![
+                row("one", "A-1", Level::Must, Verdict::Pass, ""),
+                row("two", "A-2", Level::Should, verdict, "saw <b> & \"c\"\nand more"),
+                row("three", "A-3", Level::Must, Verdict::Skip, "no such host"),
+            ],
+        };
+        Results {
+            clauses: vec![
+                clause("A-1", Level::Must, None),
+                clause("A-2", Level::Should, None),
+                clause("A-3", Level::Must, None),
+                clause("A-4", Level::May, Some("concerns Windows")),
+            ],
+            columns: vec![column("a", Verdict::Fail), column("b", Verdict::Pass)],
+            host: "Linux".into(),
+        }
+    }
+
+    #[test]
+    fn a_should_fails_only_when_strict() {
+        assert_eq!(sample().exit_code(false), 0);
+        assert_eq!(sample().exit_code(true), 1);
+    }
+
+    #[test]
+    fn a_case_that_nobody_passes_is_found() {
+        let mut results = sample();
+        assert!(results.nobody_passes().is_empty());
+        results.columns[1].rows[1].verdict = Verdict::Fail;
+        assert_eq!(results.nobody_passes()[0].name, "config/two");
+    }
+}
