@@ -236,7 +236,10 @@ impl Lanes {
                 step.waits = step.waits.or(Some(mark));
             }
         }
-        let mut steps: Vec<Step> = self.before;
+        // Every chapter may have something opened before the clone, whichever wrote the clone down.
+        let is_clone = |s: &Step| matches!(s.act, Act::Parent(ParentOp::Clone { .. }));
+        let (clone, mut steps): (Vec<Step>, Vec<Step>) = self.before.into_iter().partition(is_clone);
+        steps.extend(clone);
         steps.extend(self.joiner);
         let mut lanes = [self.parent.into_iter().peekable(), self.init.into_iter().peekable()];
         let mut turn = 0;
