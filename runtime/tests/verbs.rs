@@ -538,3 +538,39 @@ fn doctor_says_what_is_missing() {
     let none = run(bed.command(&["doctor"]).env("PATH", "/nowhere")).ok();
     assert!(none.lines().any(|l| l.starts_with("absent") && l.contains("not in PATH")), "{none}");
 }
+
+/// The runtime opens some sources with its own view of the host: mounts that the container makes below them stay its own.
+#[test]
+fn what_the_runtime_opens_is_not_shared_with_the_host() {
+    if !is_root() {
+        return;
+    }
+    let bed = Bed::with(FOREVER, |config| {
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        (config["linux"]["uidMappings"], config["linux"]["gidMappings"]) = (map.clone(), map);
+        let source = format!("/tmp/verbs-shared-{}", std::process::id());
+        let bind = json!({"destination": "/mnt/a", "type": "bind", "source": source, "options": ["rbind"]});
+        config["mounts"].as_array_mut().unwrap().push(bind);
+    });
+    std::process::Command::new("chmod").arg("-R").arg("a+rwx").arg(&bed.dir).status().unwrap();
+    let source = format!("/tmp/verbs-shared-{}", std::process::id());
+    std::fs::create_dir(&source).unwrap();
+    let list = bed.dir.join("mounts.json");
+    let mount = json!([{"destination": "/mnt/b", "type": "bind", "source": source, "options": ["rbind"]}]);
+    std::fs::write(&list, mount.to_string()).unwrap();
+    let script = format!(
+        "mount -t tmpfs none {source} && mount --make-shared {source} || exit 9
+        {tare} create -b {dir}/bundle --pid-file {dir}/pid {id} || exit 8
+        {tare} mounts add {id} {dir}/mounts.json || exit 7
+        grep ' /mnt/[ab] ' /proc/$(cat {dir}/pid)/mountinfo; {tare} delete --force {id}",
+        tare = format_args!("{} --root {}/state", support::TARE, bed.dir.display()),
+        dir = bed.dir.display(),
+        id = bed.id,
+    );
+    let said = run(std::process::Command::new("unshare").args(["-m", "sh", "-c", &script]).stdin(Stdio::null()));
+    std::fs::remove_dir(&source).unwrap();
+    let table = said.ok();
+    assert_eq!(table.lines().count(), 2, "{table}");
+    assert!(table.lines().all(|l| l.contains(" master:") && !l.contains("shared:")), "{table}");
+}

@@ -27,7 +27,7 @@ pub(super) fn events(cx: &Context, ask: &cli::Events) -> Outcome {
         return Ok(0);
     }
     loop {
-        let read_on = match events.next()? {
+        let read_on = match events.wait()? {
             Event::Stats(stats) => print(&Line { kind: "stats", id: &ask.id, data: Some(&*stats) })?,
             Event::Oom => print(&Line { kind: "oom", id: &ask.id, data: None })?,
             Event::End => false,

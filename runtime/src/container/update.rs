@@ -68,20 +68,23 @@ fn merge_texts(old: &[u8], new: &[u8]) -> Result<Vec<u8>> {
     serde_json::to_vec(&all).map_err(|e| Error::new(e.to_string()))
 }
 
-/// Objects are merged, all else is replaced. To most limits, 0 means "not named".
+/// Objects are merged, all else is replaced.
 fn merge(old: &mut Value, new: Value) {
-    const ZERO_COUNTS: [&str; 4] = ["burst", "idle", "swappiness", "limit"];
+    merge_within("", old, new);
+}
+
+fn merge_within(chapter: &str, old: &mut Value, new: Value) {
+    // To most limits, 0 means "not named".
+    let unnamed = |key: &str, value: &Value| {
+        let zero_counts = matches!(key, "burst" | "idle" | "swappiness") || chapter == "pids";
+        value.is_null() || (*value == 0 && !zero_counts)
+    };
     match (old, new) {
-        (_, Value::Null) => {}
         (Value::Object(old), Value::Object(new)) => {
-            for (key, value) in new {
-                let unnamed = value == 0 && !ZERO_COUNTS.contains(&key.as_str());
+            for (key, value) in new.into_iter().filter(|(key, value)| !unnamed(key, value)) {
                 match old.get_mut(&key) {
-                    Some(_) if unnamed => {}
-                    Some(there) => merge(there, value),
-                    None => {
-                        old.insert(key, value);
-                    }
+                    Some(there) => merge_within(&key, there, value),
+                    None => drop(old.insert(key, value)),
                 }
             }
         }

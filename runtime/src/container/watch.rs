@@ -76,7 +76,7 @@ impl Events {
     ///
     /// # Errors
     /// What poll(2) says, or the statistics.
-    pub fn next(&mut self) -> Result<Event> {
+    pub fn wait(&mut self) -> Result<Event> {
         loop {
             let left = self.due.saturating_duration_since(Instant::now());
             // Rounded up, or the last millisecond would be spent turning.

@@ -99,8 +99,10 @@ impl From<Fault> for std::io::Error {
 pub type Result<T> = std::result::Result<T, Fault>;
 
 fn last_errno() -> i32 {
+    // SAFETY: the call takes nothing.
+    let location = unsafe { libc::__errno_location() };
     // SAFETY: errno's location is the calling thread's own and always valid.
-    unsafe { *libc::__errno_location() }
+    unsafe { *location }
 }
 
 /// Turns the answer of a call of libc's into a result.
