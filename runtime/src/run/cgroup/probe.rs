@@ -6,7 +6,7 @@ use std::path::Path;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, FsType, TMPFS_MAGIC, statfs};
 
 use super::{Error, Result};
-use crate::facts_cgroup::{Cgroups, Hierarchy, Unified};
+use crate::facts::{Cgroups, Hierarchy, Unified};
 
 /// Where every distribution mounts them.
 const ROOT: &str = "/sys/fs/cgroup";
