@@ -384,7 +384,21 @@ pub fn plan(plan: &Plan) -> String {
             let _ = writeln!(out, "    ──── create ends here; start goes on ────");
         }
     }
-    out
+    match long_cgroup(plan) {
+        Some(path) => format!("<cgroup> is {path}\n{}", out.replace(path, "<cgroup>")),
+        None => out,
+    }
+}
+
+/// The path of the container's cgroups, where it would make every line that names it too long to read.
+fn long_cgroup(plan: &Plan) -> Option<&str> {
+    const LONG: usize = 24;
+    let path = plan.steps.iter().find_map(|s| match &s.act {
+        Act::Parent(ParentOp::MakeCgroup(group)) => Some(group.path.as_str()),
+        _ => None,
+    })?;
+    let is_everywhere = |act: &Act| !matches!(act, Act::Parent(ParentOp::MakeCgroup(g)) if g.path != path);
+    (path.len() > LONG && plan.steps.iter().all(|s| is_everywhere(&s.act))).then_some(path)
 }
 
 /// How many steps `create` walks: up to the await of the start, and what the parent does to an init that awaits it.
