@@ -128,7 +128,7 @@ fn edges_and_slots_and_the_shape_are_checked() {
     };
     broken(last_first, "init does something after execve");
     let wait = |p: &mut Plan| p.steps.last_mut().unwrap().waits = Some(tare::plan::Mark::CgroupsMade);
-    broken(wait, "step");
+    broken(wait, "waits");
     let late = |p: &mut Plan| {
         let at = |is: fn(&Act) -> bool| p.steps.iter().position(|s| is(&s.act));
         if let (Some(tree), Some(_)) = (

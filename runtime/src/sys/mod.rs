@@ -92,8 +92,10 @@ impl From<Fault> for std::io::Error {
 pub type Result<T> = std::result::Result<T, Fault>;
 
 fn last_errno() -> i32 {
-    // SAFETY: errno's location is the calling thread's own and always valid.
-    unsafe { *libc::__errno_location() }
+    // SAFETY: the function takes nothing and always answers.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: the place is this thread's own errno, valid as long as the thread is.
+    unsafe { *place }
 }
 
 /// Turns the answer of a call of libc's into a result.
