@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn the_home_is_that_of_the_number_and_never_of_a_name() {
         assert_eq!(from("a:x:1000:1000::/home/a:/bin/sh", 1000), (true, "HOME=/home/a".into()));
-        assert_eq!(from("1000:x:0:0::/root:/bin/sh", 1000).0, false);
+        assert!(!from("1000:x:0:0::/root:/bin/sh", 1000).0);
         assert_eq!(from("a:x:1000:1000::relative:/bin/sh", 1000), (true, "HOME=/".into()));
         assert_eq!(from("torn:x:1000", 1000), (true, "HOME=/".into()));
         assert_eq!(from(&format!("a:x:5:5::/{}:", "x".repeat(500)), 5), (true, "HOME=/".into()));
