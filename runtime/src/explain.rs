@@ -4,7 +4,9 @@ use std::ffi::CStr;
 use std::fmt::Write as _;
 
 use crate::abi::{CAPABILITIES, RLIMITS, attr, clone, file, propagation};
-use crate::op::{Attr, CapSets, DeviceOp, EnterRoot, InitOp, JoinerOp, MountOp, MountSource, ParentOp, Rlimit, Tasks};
+use crate::op::{
+    Attr, CapSets, DeviceOp, EnterRoot, InitOp, JoinerOp, MountOp, MountSource, ParentOp, Rlimit, Scheduler, Tasks,
+};
 use crate::plan::{Act, Lane, Mark, OnErr, Plan, Undo};
 
 fn text(s: &CStr) -> String {
@@ -60,8 +62,8 @@ fn parent(op: &ParentOp) -> String {
         }
         ParentOp::Rlimit(rlimit) => resource_limit(rlimit),
         ParentOp::OomScoreAdj(score) => format!("set oom_score_adj to {score}"),
-        ParentOp::Scheduler(s) => format!("set scheduler policy {} nice {} priority {}", s.policy, s.nice, s.priority),
-        ParentOp::IoPriority(value) => format!("set I/O priority class {} level {}", value >> 13, value & 0x1fff),
+        ParentOp::Scheduler(s) => scheduling(s),
+        ParentOp::IoPriority(value) => io_priority(*value),
         ParentOp::Hook(hook) => format!("run {} hook {}", hook.kind, text(&hook.path)),
         ParentOp::CheckCgroups(groups) => match groups.as_slice() {
             [one] => format!("check that init is in {}", one.dir()),
@@ -73,7 +75,32 @@ fn parent(op: &ParentOp) -> String {
 
 fn resource_limit(rlimit: &Rlimit) -> String {
     let name = RLIMITS.get(rlimit.resource as usize).unwrap_or(&"?");
-    format!("set {name} to {} of {}", limit(rlimit.soft), limit(rlimit.hard))
+    let (soft, hard) = (limit(rlimit.soft), limit(rlimit.hard));
+    if soft == hard { format!("set {name} to {soft}") } else { format!("set {name} to {soft}, at most {hard}") }
+}
+
+fn scheduling(s: &Scheduler) -> String {
+    let name =
+        ["other", "fifo", "round-robin", "batch", "iso", "idle", "deadline"].get(s.policy as usize).unwrap_or(&"?");
+    let mut line = format!("set scheduling to {name}");
+    for (word, value) in [("nice", s.nice.to_string()), ("priority", s.priority.to_string())] {
+        if value != "0" {
+            let _ = write!(line, ", {word} {value}");
+        }
+    }
+    if s.runtime != 0 {
+        let _ = write!(line, ", {} ns before {} ns of each {} ns", s.runtime, s.deadline, s.period);
+    }
+    line
+}
+
+fn io_priority(value: i32) -> String {
+    let class = match value >> 13 {
+        1 => "real-time",
+        2 => "best-effort",
+        _ => "idle",
+    };
+    format!("set I/O priority to {class}, level {}", value & 0x1fff)
 }
 
 fn limit(value: u64) -> String {
@@ -122,7 +149,7 @@ fn joiner(op: &JoinerOp) -> String {
             format!("join init's{}", namespaces(*kinds).replacen(" with new", "", 1))
         }
         JoinerOp::UnshareTime => "make a time namespace for its children".to_owned(),
-        JoinerOp::TimeOffsets(offsets) => format!("set clock offsets {}", text(offsets).trim().replace('\n', ", ")),
+        JoinerOp::TimeOffsets(offsets) => format!("set clock offsets: {}", clocks(&text(offsets))),
         JoinerOp::Clone { flags } => format!("clone init{}, as the runtime's child", namespaces(*flags)),
     }
 }
@@ -140,6 +167,18 @@ fn cpus(mask: &[u8]) -> String {
     set.map(|cpu| cpu.to_string()).collect::<Vec<_>>().join(",")
 }
 
+/// `CLOCK SECONDS NANOSECONDS`, a line for each clock.
+fn clocks(offsets: &str) -> String {
+    let one = |line: &str| {
+        let mut words = line.split(' ');
+        let (clock, secs, nanos) = (words.next()?, words.next()?, words.next()?);
+        let sign = if secs.starts_with('-') { "" } else { "+" };
+        let nanos = if nanos == "0" { String::new() } else { format!(" and {nanos} ns") };
+        Some(format!("{clock} {sign}{secs} s{nanos}"))
+    };
+    offsets.lines().filter_map(one).collect::<Vec<_>>().join(", ")
+}
+
 /// What a step of init's does, in one line.
 pub fn init(op: &InitOp) -> String {
     match op {
@@ -148,9 +187,11 @@ pub fn init(op: &InitOp) -> String {
         InitOp::BecomeRoot => "become root of the user namespace".to_owned(),
         InitOp::Session => "start a session".to_owned(),
         InitOp::Undumpable => "forbid ptrace and core dumps until exec".to_owned(),
-        InitOp::Propagation { kind, recursive } => {
-            format!("make / {}{}", propagation_name(*kind), if *recursive { " with all below" } else { "" })
-        }
+        InitOp::Propagation { kind, recursive } => match (*kind, *recursive) {
+            (propagation::SLAVE, true) => "make all mounts slaves: none of the container's reaches the host".to_owned(),
+            (propagation::PRIVATE, true) => "make all mounts private: none passes from or to the host".to_owned(),
+            (kind, all) => format!("make /{} {}", if all { " with all below" } else { "" }, propagation_name(kind)),
+        },
         InitOp::OpenRoot { path, .. } => format!("clone root {} over itself", text(path)),
         InitOp::OwnRoot(Some(_)) => "enter the root of the container's init".to_owned(),
         InitOp::OwnRoot(None) => "open the root".to_owned(),
@@ -190,7 +231,7 @@ pub fn init(op: &InitOp) -> String {
 fn process(op: &InitOp) -> String {
     match op {
         InitOp::Keyring(name) => format!("join session keyring {}", text(name)),
-        InitOp::Personality(domain) => format!("set personality {domain:#x}"),
+        InitOp::Personality(domain) => format!("set personality {}", if *domain == 0 { "LINUX" } else { "LINUX32" }),
         InitOp::Rlimit(rlimit) => resource_limit(rlimit),
         InitOp::Umask(mask) => format!("set umask {mask:04o}"),
         InitOp::NoNewPrivileges => "set no_new_privs".to_owned(),
@@ -209,12 +250,12 @@ fn process(op: &InitOp) -> String {
             [one] => format!("check program {}", text(one)),
             many => format!("find program in {}", list(many).replace(' ', ":")),
         },
-        InitOp::CloseFds(first) => format!("mark descriptors from {first} on to close at exec"),
+        InitOp::CloseFds(first) => format!("let descriptors from {first} on close at exec"),
         InitOp::AwaitStart => "say ready, await start".to_owned(),
         InitOp::ReadBack(_) => "read back ids, capabilities and no_new_privs".to_owned(),
         InitOp::Seccomp(f) => format!(
-            "load seccomp filter: {} calls told apart, {} instructions{}",
-            f.calls,
+            "load seccomp filter: {} told apart, {} instructions{}",
+            if f.calls == 1 { "1 call".to_owned() } else { format!("{} calls", f.calls) },
             f.program.len(),
             if f.notify { ", with a listener" } else { "" }
         ),
@@ -245,7 +286,7 @@ fn mount(op: &MountOp) -> String {
                 words.push(value.as_ref().map_or_else(|| text(key), |v| format!("{}={}", text(key), text(v))));
             }
             if *copy_up {
-                words.push("with what was there".to_owned());
+                words.push("keeping what was there".to_owned());
             }
             (format!("mount {name} on {to}"), words)
         }
@@ -343,6 +384,7 @@ fn sets_text(sets: CapSets) -> String {
 pub fn plan(plan: &Plan) -> String {
     let mut out = String::new();
     let width = plan.steps.iter().map(|s| s.from.to_string().chars().count()).max().unwrap_or(0).min(40);
+    let created = created(plan);
     for (n, step) in plan.steps.iter().enumerate() {
         let lane = match step.act.lane() {
             Lane::Parent => "parent",
@@ -357,10 +399,10 @@ pub fn plan(plan: &Plan) -> String {
         match &step.on_err {
             OnErr::Fail => {}
             OnErr::Skip(errnos) => {
-                let _ = write!(line, "  [{} is fine]", errno_names(errnos));
+                let _ = write!(line, "  [if {}: go on]", errno_names(errnos));
             }
             OnErr::Else(errnos, other) => {
-                let _ = write!(line, "  [{}: {}]", errno_names(errnos), act(other));
+                let _ = write!(line, "  [if {}: {}]", errno_names(errnos), instead(other));
             }
         }
         match &step.undo {
@@ -369,11 +411,41 @@ pub fn plan(plan: &Plan) -> String {
             Some(Undo::Unmount { .. }) => line.push_str("  (undo: detach it)"),
         }
         let _ = writeln!(out, "{line}");
-        if matches!(step.act, Act::Init(InitOp::AwaitStart)) && !plan.joins_process() {
+        if n + 1 == created && !plan.joins_process() {
             let _ = writeln!(out, "    ──── create ends here; start goes on ────");
         }
     }
-    out
+    match long_cgroup(plan) {
+        Some(path) => format!("<cgroup> is {path}\n{}", out.replace(path, "<cgroup>")),
+        None => out,
+    }
+}
+
+/// The path of the container's cgroups, where it would make every line that names it too long to read.
+fn long_cgroup(plan: &Plan) -> Option<&str> {
+    const LONG: usize = 24;
+    let path = plan.steps.iter().find_map(|s| match &s.act {
+        Act::Parent(ParentOp::MakeCgroup(group)) => Some(group.path.as_str()),
+        _ => None,
+    })?;
+    let is_everywhere = |act: &Act| !matches!(act, Act::Parent(ParentOp::MakeCgroup(g)) if g.path != path);
+    (path.len() > LONG && plan.steps.iter().all(|s| is_everywhere(&s.act))).then_some(path)
+}
+
+/// How many steps `create` walks: up to the await of the start, and what the parent does to an init that awaits it.
+fn created(plan: &Plan) -> usize {
+    let gate = plan.steps.iter().position(|s| matches!(s.act, Act::Init(InitOp::AwaitStart))).unwrap_or(0);
+    let behind = plan.steps.iter().skip(gate + 1).take_while(|s| s.act.lane() == Lane::Parent).count();
+    gate + 1 + behind
+}
+
+/// What is tried instead, where the line has said already what it is about.
+fn instead(other: &Act) -> String {
+    match other {
+        Act::Init(InitOp::Device(DeviceOp { bind: true, .. })) => "bind the host's".to_owned(),
+        Act::Parent(ParentOp::WriteCgroup { write, .. }) => format!("write {:?} to {}", write.value, write.file),
+        other => act(other),
+    }
 }
 
 /// The names of the errnos that plans live with (asm-generic/errno-base.h, errno.h).
@@ -395,7 +467,7 @@ fn errno_name(errno: i32) -> String {
 }
 
 fn errno_names(errnos: &[i32]) -> String {
-    errnos.iter().map(|e| errno_name(*e)).collect::<Vec<_>>().join("/")
+    errnos.iter().map(|e| errno_name(*e)).collect::<Vec<_>>().join(" or ")
 }
 
 fn mark_name(mark: Mark) -> &'static str {

@@ -3,16 +3,16 @@
 //! Spec → plan → walk: [`parse`] and [`validate`] read a configuration, [`compile`] turns it into a [`plan::Plan`] without
 //! touching the system, [`check`] proves the plan's order, [`explain`] prints it, and [`container`] walks it.
 //!
-//! The floors, each importing from those above it in this list only; a test asserts it:
+//! The floors, each importing from its own and from those above it in this list only; a test asserts it:
 //!
 //! | floor | modules |
 //! | --- | --- |
-//! | F0 | [`sys`] |
-//! | F1 | [`spec`], [`parse`], [`validate`], [`facts`], [`field`], [`error`], [`op`], [`plan`], [`check`], [`explain`], [`abi`], [`request`], [`time`] |
+//! | F0 | [`sys`], [`abi`] |
+//! | F1 | [`spec`], [`parse`], [`validate`], [`facts`], [`field`], [`error`], [`op`], [`plan`], [`check`], [`explain`], [`request`] |
 //! | F2 | [`compile`] |
-//! | F3 | [`host`], [`run`], [`walk`], [`undo`], [`protect`] |
+//! | F3 | [`host`], [`run`], [`walk`], [`undo`], [`protect`], [`time`] |
 //! | F4 | [`container`], [`state`], [`monitor`], [`notify`] |
-//! | F5 | [`cli`], [`commands`], [`log`], [`features`], [`table`] |
+//! | F5 | [`cli`], [`commands`], [`log`], [`features`], [`table`], [`default_spec`] |
 
 pub mod abi;
 pub mod check;
@@ -24,7 +24,6 @@ pub mod default_spec;
 pub mod error;
 pub mod explain;
 pub mod facts;
-pub mod facts_cgroup;
 pub mod features;
 pub mod field;
 pub mod host;

@@ -15,6 +15,7 @@ static ALLOCATOR: Bump = Bump;
 #[unsafe(no_mangle)]
 pub extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
     tare::sys::process::ignore_broken_pipes();
+    tare::sys::fs::fill_standard_streams();
     let argv: Vec<_> = std::env::args_os().collect();
     c_int::from(tare::commands::main(&argv))
 }

@@ -8,8 +8,12 @@
 use std::ffi::CString;
 
 pub use crate::abi::{CapSets, Scheduler};
-use crate::compile::cgroup::{DeviceProgram, Group, Write};
-use crate::compile::seccomp::Filter;
+
+pub mod cgroup;
+pub mod seccomp;
+
+use cgroup::{DeviceProgram, Group, Write};
+use seccomp::Filter;
 
 /// A place for a file descriptor that appears while walking: written once, before it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

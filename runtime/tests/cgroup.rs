@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tare::compile::cgroup::{Group, Groups, Version, When, compile, update};
 use tare::error::Problems;
-use tare::facts_cgroup::Cgroups;
+use tare::facts::Cgroups;
 use tare::run::cgroup::freeze::{State, freeze, state, thaw};
 use tare::run::cgroup::oom::{News, watch};
 use tare::run::cgroup::{self, Made, devices, fs, kill_all, make, missing, procs, remove, signal_all, stats};

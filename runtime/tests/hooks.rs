@@ -11,10 +11,9 @@ use support::{Case, case, ready};
 
 const KINDS: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
-/// A hook of this kind that runs a script; inside the container that is busybox's shell.
-fn hook(kind: &str, script: &str) -> Value {
-    let shell = if kind == "startContainer" { "/bin/sh" } else { "/bin/sh" };
-    json!({"path": shell, "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]})
+/// A hook that runs a script: on the host by its shell, inside the container by busybox's.
+fn hook(script: &str) -> Value {
+    json!({"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]})
 }
 
 /// A container whose hooks each append a line to a log that the container sees as well, at `/log`.
@@ -27,7 +26,7 @@ fn logging() -> Case {
         let script = format!(
             "echo {kind} >>{log}/order; cat >{log}/{kind}; env | sort >{log}/env-{kind}; readlink /proc/self/ns/mnt >{log}/ns-{kind} || true"
         );
-        let mut entry = hook(kind, &script);
+        let mut entry = hook(&script);
         entry["env"] = json!(["PATH=/bin:/usr/bin", format!("KIND={kind}")]);
         case = case.set(&format!("/hooks/{kind}/-"), entry);
     }
@@ -87,7 +86,7 @@ fn several_of_a_kind_run_as_listed() {
     let mut case = case();
     let file = case.dir.join("order").display().to_string();
     for n in 0..4 {
-        case = case.set("/hooks/createRuntime/-", hook("createRuntime", &format!("echo {n} >>{file}")));
+        case = case.set("/hooks/createRuntime/-", hook(&format!("echo {n} >>{file}")));
     }
     case.run().ok();
     assert_eq!(std::fs::read_to_string(file).unwrap(), "0\n1\n2\n3\n");
@@ -99,7 +98,7 @@ fn a_hook_that_fails_before_start_fails_the_creation() {
         return;
     }
     for kind in ["prestart", "createRuntime", "createContainer"] {
-        let case = case().set(&format!("/hooks/{kind}/-"), hook(kind, "echo no luck >&2; exit 3"));
+        let case = case().set(&format!("/hooks/{kind}/-"), hook("echo no luck >&2; exit 3"));
         case.create().refused(&[&format!("hooks.{kind}[0]"), "error running", &format!("{kind} hook #0"), "no luck"]);
         assert_eq!(case.left(), Vec::<String>::new());
     }
@@ -110,11 +109,11 @@ fn a_start_container_hook_that_fails_fails_the_start() {
     if !ready() {
         return;
     }
-    let case = case().set("/hooks/startContainer/-", hook("startContainer", "exit 3"));
+    let case = case().set("/hooks/startContainer/-", hook("exit 3"));
     case.create().ok();
     case.on("start").refused(&["hooks.startContainer[0]"]);
     case.until("stopped", || case.status() == "stopped");
-    let case = support::case().set("/hooks/startContainer/-", hook("startContainer", "exit 3"));
+    let case = support::case().set("/hooks/startContainer/-", hook("exit 3"));
     case.refused(&["hooks.startContainer[0]"]);
 }
 
@@ -123,7 +122,7 @@ fn a_poststart_hook_that_fails_stops_the_container() {
     if !ready() {
         return;
     }
-    let case = case().args(&["sleep", "100"]).set("/hooks/poststart/-", hook("poststart", "exit 3"));
+    let case = case().args(&["sleep", "100"]).set("/hooks/poststart/-", hook("exit 3"));
     case.create().ok();
     case.on("start").refused(&["hooks.poststart[0]"]);
     case.until("stopped", || case.status() == "stopped");
@@ -137,8 +136,8 @@ fn a_poststop_hook_that_fails_is_warned_of_and_the_rest_run() {
     let case = case();
     let file = case.dir.join("ran");
     let case = case
-        .set("/hooks/poststop/-", hook("poststop", "exit 3"))
-        .set("/hooks/poststop/-", hook("poststop", &format!("touch {}", file.display())));
+        .set("/hooks/poststop/-", hook("exit 3"))
+        .set("/hooks/poststop/-", hook(&format!("touch {}", file.display())));
     let out = case.run();
     assert_eq!(out.code, 0, "{}", out.err);
     assert!(out.err.contains("level=warning") && out.err.contains("hooks.poststop[0]"), "{}", out.err);
@@ -152,7 +151,7 @@ fn time_ends_a_hook_with_its_grandchildren() {
         return;
     }
     for kind in ["createRuntime", "createContainer"] {
-        let mut entry = hook(kind, "sleep 61 & sleep 61");
+        let mut entry = hook("sleep 61 & sleep 61");
         entry["timeout"] = json!(1);
         let case = case().set(&format!("/hooks/{kind}/-"), entry);
         let began = Instant::now();
@@ -167,7 +166,7 @@ fn a_grandchild_that_holds_the_pipe_is_not_waited_for() {
     if !ready() {
         return;
     }
-    let case = case().set("/hooks/createRuntime/-", hook("createRuntime", "sleep 3 & exit 0"));
+    let case = case().set("/hooks/createRuntime/-", hook("sleep 3 & exit 0"));
     let began = Instant::now();
     case.create().ok();
     assert!(began.elapsed() < Duration::from_millis(2500), "{:?}", began.elapsed());

@@ -6,6 +6,7 @@ use super::{Context, Outcome};
 use crate::cli::{Format, List};
 use crate::container::{self, Status};
 use crate::state::{self, Record};
+use crate::sys::errno_text;
 use crate::table::{self, ContainerState};
 
 /// `state`.
@@ -23,7 +24,10 @@ pub(super) fn list(cx: &Context, ask: &List) -> Outcome {
     let (root, named) = cx.root();
     let ids = match state::ids(&root) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && !named => Vec::new(),
-        Err(e) => return Err(container::Error::new(format!("open {}: {e}", root.display())).into()),
+        Err(e) => {
+            let reason = e.raw_os_error().map_or_else(|| e.to_string(), errno_text);
+            return Err(container::Error::new(format!("open {}: {reason}", root.display())).into());
+        }
         Ok(ids) => ids,
     };
     let mut found: Vec<(Record, String, String)> = Vec::new();

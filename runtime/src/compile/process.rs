@@ -329,7 +329,9 @@ fn send_listener(ch: &mut Chapter<'_>) {
         format!("{tail}}}"),
     ]);
     let step = Step::parent(ParentOp::SendListener { path, message }, field);
-    ch.lanes.parent.push(step.after(Mark::FilterLoaded).reaches(Mark::ListenerSent));
+    // Init is ready only after this: what the parent does to a ready init comes behind it.
+    let at = ch.lanes.parent.iter().position(|s| s.waits == Some(Mark::Ready)).unwrap_or(ch.lanes.parent.len());
+    ch.lanes.parent.insert(at, step.after(Mark::FilterLoaded).reaches(Mark::ListenerSent));
 }
 
 /// What `staged` kept for the filter goes again.

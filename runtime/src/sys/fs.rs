@@ -427,6 +427,19 @@ pub fn is_open(number: i32) -> bool {
     unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
 }
 
+/// Opens /dev/null where a standard stream is closed: nothing that the runtime opens may come to lie there.
+pub fn fill_standard_streams() {
+    let mut list = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
+    // SAFETY: `list` is an array of three pollfds.
+    if unsafe { libc::poll(list.as_mut_ptr(), 3, 0) } <= 0 {
+        return;
+    }
+    for _ in list.iter().filter(|p| p.revents & libc::POLLNVAL != 0) {
+        // SAFETY: the path ends with NUL. The lowest free number is what is wanted, and nobody owns it.
+        unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
+    }
+}
+
 /// One of the three standard streams. Fails where it is closed.
 pub fn standard_stream(number: i32) -> Result<BorrowedFd<'static>> {
     // SAFETY: F_GETFD takes nothing.

@@ -54,7 +54,7 @@ fn engines_write_what_is_right() {
         assert_eq!(told_of(&std::fs::read(&path).unwrap()), (vec![], vec![]), "{}", path.display());
         count += 1;
     }
-    assert_eq!(count, 12);
+    assert!(count >= 12, "{count}");
 }
 
 #[test]

@@ -5,39 +5,7 @@
 //! Sources: linux/bpf.h (`struct bpf_cgroup_dev_ctx`), Documentation/bpf/standardization/instruction-set.rst.
 
 use super::devices::{Access, Policy, Rule};
-
-/// One instruction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Insn {
-    /// Operation.
-    pub code: u8,
-    /// Destination register.
-    pub dst: u8,
-    /// Source register.
-    pub src: u8,
-    /// Offset of a jump or a load.
-    pub off: i16,
-    /// Operand.
-    pub imm: i32,
-}
-
-impl Insn {
-    /// The instruction as the kernel reads it (`struct bpf_insn`).
-    pub fn encode(self) -> [u8; 8] {
-        // The two registers are bit fields: the first takes the low half on little-endian machines.
-        let registers =
-            if cfg!(target_endian = "little") { self.src << 4 | self.dst } else { self.dst << 4 | self.src };
-        let (off, imm) = (self.off.to_ne_bytes(), self.imm.to_ne_bytes());
-        [self.code, registers, off[0], off[1], imm[0], imm[1], imm[2], imm[3]]
-    }
-}
-
-/// A program that answers 1 to allow and 0 to deny.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeviceProgram {
-    /// Its instructions.
-    pub insns: Vec<Insn>,
-}
+pub use crate::op::cgroup::{DeviceInsn as Insn, DeviceProgram};
 
 /// `r = *(u32 *)(src + off)`
 pub const LOAD: u8 = 0x61;

@@ -11,11 +11,11 @@ mod v2;
 use std::borrow::Cow;
 
 use crate::error::Problems;
-use crate::facts_cgroup::Cgroups;
+use crate::facts::Cgroups;
 use crate::field::Field;
 use crate::spec::{Cpu, Map, Memory, Pids, Resources, Str};
 
-pub use ebpf::DeviceProgram;
+pub use crate::op::cgroup::{DeviceProgram, Group, OnErr, Version, When, Write};
 
 /// Numbers of errors that a plan names; the same on every architecture (asm-generic/errno-base.h).
 pub mod errno {
@@ -25,81 +25,6 @@ pub mod errno {
     pub const EINVAL: i32 = 22;
     /// Operation not supported.
     pub const EOPNOTSUPP: i32 = 95;
-}
-
-/// Version of a cgroup hierarchy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Version {
-    /// One hierarchy for each controller.
-    V1,
-    /// The unified hierarchy.
-    V2,
-}
-
-/// The container's cgroup in one hierarchy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Group {
-    /// Where the hierarchy is mounted.
-    pub mount: String,
-    /// The cgroup below the mount, without a leading slash: `docker/abc`.
-    pub path: String,
-    /// Controllers of the hierarchy.
-    pub controllers: Vec<String>,
-    /// Version of the hierarchy.
-    pub version: Version,
-    /// Version 2: controllers to enable in every parent, as far as they can be.
-    pub enable: Vec<String>,
-    /// Version 2: those of `enable` that a limit needs, so that failing to enable them is an error.
-    pub need: Vec<String>,
-    /// Rootless, and no limit needs this cgroup: the container does without it where the host denies it.
-    pub optional: bool,
-}
-
-impl Group {
-    /// The cgroup's directory.
-    pub fn dir(&self) -> String {
-        match self.path.is_empty() {
-            true => self.mount.clone(),
-            false => format!("{}/{}", self.mount, self.path),
-        }
-    }
-}
-
-/// When a limit is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
-    /// Before any process is in the cgroup.
-    BeforeAttach,
-    /// When init is in the cgroup: a limit of tasks must not count against the runtime's own helpers.
-    AfterAttach,
-}
-
-/// What happens when a write fails.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OnErr {
-    /// The write must succeed.
-    Fail,
-    /// These errors are no failure.
-    Ignore(&'static [i32]),
-    /// On these errors, another file takes the value.
-    Else(&'static [i32], Cow<'static, str>, String),
-}
-
-/// One value written to one file of a cgroup.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Write {
-    /// Index in [`Groups::groups`].
-    pub group: usize,
-    /// Name of the file in the cgroup's directory.
-    pub file: Cow<'static, str>,
-    /// What is written.
-    pub value: String,
-    /// When.
-    pub when: When,
-    /// Field of the configuration that asks for it.
-    pub from: Field,
-    /// Which failures are expected.
-    pub on_err: OnErr,
 }
 
 /// A limit that is refused while more than it is in use (`memory.checkBeforeUpdate`).

@@ -1,5 +1,5 @@
 use super::*;
-use crate::facts_cgroup::{Hierarchy, Unified};
+use crate::facts::{Hierarchy, Unified};
 
 fn words(s: &str) -> Vec<String> {
     s.split_whitespace().map(str::to_owned).collect()

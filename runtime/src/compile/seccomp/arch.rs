@@ -1,21 +1,6 @@
 //! Architectures: what the profile calls them, what the kernel calls them, and which of them a kernel can run.
 
-/// An architecture whose system calls a filter can tell apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Arch {
-    /// `SCMP_ARCH_X86_64`
-    X86_64,
-    /// `SCMP_ARCH_X86`: 32-bit programs on x86_64
-    X86,
-    /// `SCMP_ARCH_X32`: x86_64 with 32-bit pointers; its numbers carry bit 30
-    X32,
-    /// `SCMP_ARCH_AARCH64`
-    Aarch64,
-    /// `SCMP_ARCH_ARM`: 32-bit programs on aarch64, and 32-bit machines
-    Arm,
-    /// `SCMP_ARCH_RISCV64`
-    Riscv64,
-}
+pub use crate::op::seccomp::Arch;
 
 /// Bit 30 of a system call's number says "x32" (`__X32_SYSCALL_BIT` of the kernel's asm/unistd.h).
 pub const X32_BIT: u32 = 0x4000_0000;

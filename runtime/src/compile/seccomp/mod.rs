@@ -20,6 +20,8 @@ pub use words::{
     ACTIONS, FLAG_LOG, FLAG_NEW_LISTENER, FLAG_SPEC_ALLOW, FLAG_TSYNC, FLAG_WAIT_KILLABLE_RECV, FLAGS, OPERATORS,
 };
 
+pub use crate::op::seccomp::Filter;
+
 use crate::error::Problems;
 use crate::field::Field;
 use crate::spec::Seccomp;
@@ -28,21 +30,6 @@ use bpf::{AT_ARCH, Backward, IF_EQ};
 use rules::Rules;
 use tree::Trees;
 use words::{ACTION, ALLOW, KILL_THREAD, LOG, NOTIFY, TRACE};
-
-/// What is to be installed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Filter {
-    /// The program; never empty, never longer than [`MAX_INSNS`].
-    pub program: Vec<Insn>,
-    /// `SECCOMP_FILTER_FLAG_…` for seccomp(2), [`FLAG_NEW_LISTENER`] among them where a rule notifies.
-    pub flags: u32,
-    /// Whether a rule notifies an agent: seccomp(2) then answers the descriptor that `linux.seccomp.listenerPath` gets.
-    pub notify: bool,
-    /// The architectures whose calls the program tells apart, the native one first. All others are killed.
-    pub architectures: Vec<Arch>,
-    /// How many calls of the native architecture are treated otherwise than by the default action.
-    pub calls: usize,
-}
 
 /// Compiles `linux.seccomp` for a kernel of architecture `native`, which takes `kernel_flags` (bits of seccomp(2)).
 ///

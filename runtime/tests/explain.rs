@@ -1,0 +1,78 @@
+//! What `explain` says of real bundles and of the cases that differ most. `UPDATE_GOLDEN=1` writes what it says now.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails is to panic")]
+
+use std::path::{Path, PathBuf};
+
+use tare::facts::{Cgroups, Facts, Hierarchy, Unified};
+use tare::request::Request;
+use tare::{check, compile, explain, parse};
+
+/// A host with a hierarchy for each controller of version 1, and an empty one of version 2.
+fn hybrid() -> Facts {
+    let controllers = [
+        "cpuset",
+        "cpu,cpuacct",
+        "blkio",
+        "memory",
+        "devices",
+        "freezer",
+        "net_cls,net_prio",
+        "hugetlb",
+        "pids",
+        "rdma",
+    ];
+    let named = std::iter::once(("systemd", vec!["name=systemd".to_owned()]));
+    let ordinary = controllers.map(|c| (c, c.split(',').map(str::to_owned).collect()));
+    let v1 = named.chain(ordinary).map(|(dir, controllers)| Hierarchy {
+        mount: format!("/sys/fs/cgroup/{dir}"),
+        controllers,
+        own: "/".to_owned(),
+    });
+    let v2 = Unified { mount: "/sys/fs/cgroup/unified".to_owned(), controllers: Vec::new(), own: "/".to_owned() };
+    Facts { cgroups: Cgroups { v1: v1.collect(), v2: Some(v2) }, ..Facts::ordinary() }
+}
+
+fn explained(config: &Path, facts: &Facts) -> String {
+    let text = std::fs::read(config).unwrap();
+    let (spec, _) = parse::config(&text).unwrap_or_else(|e| panic!("{}: {e}", config.display()));
+    let request = Request { id: "box".into(), bundle: "/bundle".into(), gated: true, ..Request::default() };
+    match compile::compile(&spec, facts, &request) {
+        Ok(compiled) => {
+            check::check(&compiled.plan).unwrap_or_else(|broken| panic!("{}: {broken:?}", config.display()));
+            explain::plan(&compiled.plan)
+        }
+        Err(problems) => format!("refused: {problems}\n"),
+    }
+}
+
+fn golden(facts: &Facts, suffix: &str) {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let mut configs: Vec<PathBuf> =
+        std::fs::read_dir(tests.join("fixtures/configs")).unwrap().map(|e| e.unwrap().path()).collect();
+    configs.sort();
+    assert!(configs.len() > 15, "the fixtures are not there");
+    let mut differ = Vec::new();
+    for config in configs {
+        let name = config.file_stem().unwrap().to_str().unwrap();
+        let file = tests.join(format!("golden/{name}{suffix}.txt"));
+        let says = explained(&config, facts);
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(&file, says).unwrap();
+        } else if std::fs::read_to_string(&file).unwrap_or_default() != says {
+            differ.push(file.display().to_string());
+        }
+    }
+    assert!(differ.is_empty(), "UPDATE_GOLDEN=1 writes, `git diff` shows what changed in:\n{}", differ.join("\n"));
+}
+
+#[test]
+fn plans_read_as_they_did() {
+    golden(&Facts::ordinary(), "");
+}
+
+#[test]
+fn plans_of_a_hybrid_host_read_as_they_did() {
+    golden(&hybrid(), ".hybrid");
+}
