@@ -102,7 +102,7 @@ pub fn main(argv: &[OsString]) -> u8 {
     }
     let inherited = match &command {
         Command::Create(ask) | Command::Run(cli::Run { create: ask, .. }) => create::inherited(ask.preserve_fds),
-        Command::Exec(ask) => create::inherited(ask.preserve_fds),
+        Command::Exec(ask) => create::inherited(ask.preserve_fds).map_err(|f| Failure { code: 255, ..f }),
         _ => Ok(()),
     };
     let log = match Logger::open(&global) {

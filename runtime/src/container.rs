@@ -498,6 +498,7 @@ fn destroy(dir: &Dir, record: Option<&Record>) -> Result<()> {
         }
     };
     if record.is_some_and(|r| dir.is_of_another_boot(&r.boot_id)) {
+        undo::sweep(undos);
         return Ok(dir.remove()?);
     }
     if let Some(record) = record {

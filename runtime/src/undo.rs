@@ -34,6 +34,18 @@ fn remove_cgroup(mount: &str, path: &str, made: &[String]) -> Result<(), String>
     cgroup::remove(&format!("{mount}/{path}"), made).map_err(|e| e.to_string())
 }
 
+/// Removes what cgroups of a journal of another boot still lie around empty. Whatever holds anything by now is another's, who
+/// has the same name for it.
+pub fn sweep(undos: &[Undo]) {
+    for undo in undos.iter().rev() {
+        if let Undo::Cgroup { made, .. } = undo {
+            for dir in made.iter().rev() {
+                let _ = std::fs::remove_dir(dir);
+            }
+        }
+    }
+}
+
 /// The cgroups that a journal names.
 pub fn groups(undos: &[Undo]) -> Vec<Group> {
     let group = |undo: &Undo| match undo {

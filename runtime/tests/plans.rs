@@ -6,6 +6,8 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use serde_json::{Value, json};
 use tare::check::{ORDER, check};
+use tare::compile::cgroup::{Group, Version};
+use tare::compile::exec::{Ask, Flags, Target};
 use tare::error::Problems;
 use tare::facts::{Cgroups, Facts, Hierarchy};
 use tare::plan::{Act, Lane, Plan};
@@ -61,7 +63,33 @@ fn examples() -> Vec<(&'static str, Plan)> {
     config["mounts"].as_array_mut().unwrap().truncate(6);
     let facts = Facts { uid: 1000, gid: 1000, permitted: 0, cgroups: Cgroups::default(), ..Facts::ordinary() };
     plans.push(("rootless", compiled(&config, &facts, &request()).unwrap()));
+    plans.push(("exec", exec()));
     plans
+}
+
+/// A process in a container that has every kind of thing to enter.
+fn exec() -> Plan {
+    let group = |mount: &str, version| Group {
+        mount: mount.into(),
+        path: "c".into(),
+        controllers: vec!["pids".into()],
+        version,
+        enable: Vec::new(),
+        need: Vec::new(),
+        optional: false,
+    };
+    let target = Target {
+        pid: 42,
+        start_time: 7,
+        kinds: 0x2000_0000 | 0x2_0000,
+        groups: vec![group("/sys/fs/cgroup/pids", Version::V1), group("/sys/fs/cgroup/unified", Version::V2)],
+        ..Target::default()
+    };
+    let text = serde_json::to_vec(&fixture("spec-default.json")).unwrap();
+    let (spec, _) = parse::config(&text).unwrap();
+    let flags = Flags { args: vec!["true".into()], ..Flags::default() };
+    let ask = Ask { flags, ..Ask::default() };
+    compile::exec::compile(&spec, &ask, &target, &Facts::ordinary(), &request()).unwrap().plan
 }
 
 #[test]
