@@ -99,7 +99,7 @@ pub struct LastParent {
 
 impl LastParent {
     /// None yet.
-    pub fn new() -> Self {
+    pub(super) fn none() -> Self {
         LastParent { path: Buffer::new(), handle: None }
     }
 

@@ -81,7 +81,9 @@ unsafe impl GlobalAlloc for Bump {
             return ptr;
         }
         // SAFETY: the caller promises a valid layout of the new size.
-        let new = unsafe { self.alloc(Layout::from_size_align_unchecked(size, layout.align())) };
+        let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
+        // SAFETY: the caller promises that the size is not zero.
+        let new = unsafe { self.alloc(wanted) };
         if !new.is_null() {
             // SAFETY: the old block has at least that many bytes, and the new one is disjoint from it.
             unsafe { std::ptr::copy_nonoverlapping(ptr, new, layout.size()) };
@@ -102,17 +104,22 @@ mod tests {
     #[test]
     fn blocks_are_aligned_disjoint_and_grow_in_place_when_last() {
         let layout = |size| Layout::from_size_align(size, 64).unwrap();
-        // SAFETY: the layouts are valid, the blocks are used as long as they live.
-        unsafe {
-            let a = Bump.alloc(layout(10));
-            let b = Bump.alloc(layout(10));
-            assert!(a as usize % 64 == 0 && b as usize >= a as usize + 10);
-            a.write_bytes(7, 10);
-            assert_eq!(Bump.realloc(b, layout(10), 100), b);
-            let moved = Bump.realloc(a, layout(10), 100);
-            assert!(moved != a && *moved.add(9) == 7);
-            Bump.dealloc(moved, layout(100));
-            assert_eq!(Bump.alloc(layout(4 << 20)).is_null(), false);
-        }
+        // SAFETY: the layout is valid and not empty.
+        let a = unsafe { Bump.alloc(layout(10)) };
+        // SAFETY: as above.
+        let b = unsafe { Bump.alloc(layout(10)) };
+        assert!((a as usize).is_multiple_of(64) && b as usize >= a as usize + 10);
+        // SAFETY: the block has ten bytes.
+        unsafe { a.write_bytes(7, 10) };
+        // SAFETY: the block lives and has this layout.
+        assert_eq!(unsafe { Bump.realloc(b, layout(10), 100) }, b);
+        // SAFETY: as above.
+        let moved = unsafe { Bump.realloc(a, layout(10), 100) };
+        // SAFETY: the block has a hundred bytes.
+        let last = unsafe { moved.add(9) };
+        // SAFETY: it was written before the block moved.
+        assert!(moved != a && unsafe { *last } == 7);
+        // SAFETY: the layout is valid and not empty.
+        assert!(!unsafe { Bump.alloc(layout(4 << 20)) }.is_null());
     }
 }
