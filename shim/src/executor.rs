@@ -33,6 +33,10 @@ impl Ready {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(id);
     }
 
+    fn len(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     fn pop(&self) -> Option<usize> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
@@ -116,8 +120,11 @@ pub fn run(main: impl Future<Output = ()> + 'static) -> io::Result<()> {
     });
     let ex = executor();
     loop {
-        while let Some(id) = ex.ready.pop() {
-            ex.poll(id);
+        // One round only: a story that is always ready (a busy log) must not keep the others from their events.
+        for _ in 0..ex.ready.len() {
+            if let Some(id) = ex.ready.pop() {
+                ex.poll(id);
+            }
             if done.get() {
                 return Ok(());
             }
@@ -146,6 +153,7 @@ impl Executor {
     fn wait(&self) -> io::Result<()> {
         let first = self.timers.borrow().keys().next().map(|(at, _)| *at);
         let timeout = match first {
+            _ if self.ready.len() > 0 => EpollTimeout::ZERO,
             None => EpollTimeout::NONE,
             // Rounded up: waking a moment early would only spin.
             Some(at) => {
@@ -287,6 +295,19 @@ pub async fn either<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>
 /// `Some` of what `work` gave, `None` when `limit` passed first. `work` is dropped then.
 pub async fn timeout<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
     either(work, sleep(limit)).await.ok()
+}
+
+/// Lets every other story that is ready run first.
+pub async fn step_aside() {
+    let mut stepped = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut stepped, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Waits for `duration`.
