@@ -32,6 +32,7 @@ pub fn start(arguments: &Arguments) -> Result<Vec<u8>, String> {
             return Err(format!("-{name} is missing"));
         }
     }
+    sys::close_inherited();
     let mut input = Vec::new();
     io::stdin().take(INPUT).read_to_end(&mut input).map_err(|e| format!("standard input: {e}"))?;
     let said = bootstrap::read(&input, &arguments.id, &arguments.namespace).map_err(|e| format!("standard input: {e}"))?;

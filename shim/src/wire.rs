@@ -305,7 +305,7 @@ macro_rules! message {
     ($($(#[$meta:meta])* $name:ident { $($number:literal $field:ident : $kind:ty),* $(,)? })*) => {$(
         $(#[$meta])*
         #[derive(Debug, Clone, Default, PartialEq)]
-        #[allow(missing_docs)] // The fields bear the names of containerd's published .proto files.
+        #[allow(missing_docs, unreachable_pub)] // The fields bear the names of the published .proto files.
         pub struct $name { $(pub $field: $kind),* }
 
         impl $crate::wire::Message for $name {

@@ -88,17 +88,12 @@ pub fn receive_fd(stream: &UnixStream) -> io::Result<OwnedFd> {
     received.into_iter().next().ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "no descriptor was passed"))
 }
 
-/// Takes over a descriptor that the parent left open at a known number.
-///
-/// # Errors
-/// `EBADF` when it is not open.
-pub fn adopt_fd(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: F_GETFD only reads the flags of whatever the number names.
-    if unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: it is open, and the caller says that it owns this number.
-    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+/// Closes everything but the standard streams: what an engine leaked must not stay in the shim, nor leak on into runtimes and
+/// loggers. To be called before this process has opened anything.
+pub fn close_inherited() {
+    // SAFETY: nothing in this process owns a descriptor above 2 yet, so nobody can miss what is closed. A kernel before 5.9
+    // refuses the call; then the engine's own care must do.
+    unsafe { libc::syscall(libc::SYS_close_range, 3 as libc::c_uint, libc::c_uint::MAX, 0 as libc::c_uint) };
 }
 
 /// kill(2) with any number: engines send real-time signals, too, which nix has no names for.
