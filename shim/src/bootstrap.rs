@@ -96,7 +96,10 @@ mod tests {
         };
         let read = read(&params.encode(), "id", "ns").unwrap();
         assert!(read.modern && read.debug);
-        assert_eq!((read.options, read.socket_dir.as_str(), read.ttrpc_address.as_str()), (Some(options()), "/run/s", "/t"));
+        assert_eq!(
+            (read.options, read.socket_dir.as_str(), read.ttrpc_address.as_str()),
+            (Some(options()), "/run/s", "/t")
+        );
         assert!(!super::read(&params.encode(), "other", "ns").unwrap().modern);
     }
 

@@ -31,7 +31,8 @@ impl Cgroup {
     pub fn of(pid: u32) -> io::Result<Cgroup> {
         let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
         let unified = statfs(MOUNT).is_ok_and(|s| s.filesystem_type() == CGROUP2_SUPER_MAGIC);
-        parse(&text, unified).ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the process is in no cgroup of its own"))
+        parse(&text, unified)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the process is in no cgroup of its own"))
     }
 
     /// A file of a v1 controller, or the v2 directory's.

@@ -55,7 +55,10 @@ impl Arguments {
                 None => (flag, None),
             };
             if let Some(switch) = made.switch(name) {
-                switch(&mut made, joined.is_none_or(|v| matches!(v.as_str(), "true" | "1" | "t" | "T" | "TRUE" | "True")));
+                switch(
+                    &mut made,
+                    joined.is_none_or(|v| matches!(v.as_str(), "true" | "1" | "t" | "T" | "TRUE" | "True")),
+                );
                 continue;
             }
             let value = joined.or_else(|| words.next()).ok_or_else(|| format!("flag needs an argument: -{name}"))?;

@@ -8,7 +8,8 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use crate::api::{
-    CreateRequest, Mount, TaskCheckpointed, TaskCreate, TaskDelete, TaskExec, TaskExit, TaskIo, TaskOnly, TaskStart, status,
+    CreateRequest, Mount, TaskCheckpointed, TaskCreate, TaskDelete, TaskExec, TaskExit, TaskIo, TaskOnly, TaskStart,
+    status,
 };
 use crate::bundle::Bundle;
 use crate::cgroup::Cgroup;
@@ -270,7 +271,11 @@ impl Container {
             return Err(Status::new(Code::AlreadyExists, format!("id {exec_id}: already exists")));
         }
         self.execs.borrow_mut().insert(exec_id.clone(), Rc::new(process));
-        self.publish("/tasks/exec-added", "TaskExecAdded", &TaskExec { container_id: self.id.clone(), exec_id, pid: 0 });
+        self.publish(
+            "/tasks/exec-added",
+            "TaskExecAdded",
+            &TaskExec { container_id: self.id.clone(), exec_id, pid: 0 },
+        );
         Ok(())
     }
 
@@ -429,9 +434,7 @@ impl Container {
 
     fn must_live(&self, what: &str) -> Done {
         match self.init.phase.get() {
-            Phase::Stopped => {
-                Err(Status::new(Code::FailedPrecondition, format!("cannot {what} a stopped container")))
-            }
+            Phase::Stopped => Err(Status::new(Code::FailedPrecondition, format!("cannot {what} a stopped container"))),
             _ => Ok(()),
         }
     }

@@ -28,7 +28,8 @@ pub fn info() -> Result<Vec<u8>, String> {
     let features = ask(&options, "features")?;
     // An old runtime has no such command, which is an answer, too.
     let features = features.map(|json| Any { type_url: FEATURES.to_owned(), value: Bytes(json) });
-    let version = ask(&options, "--version")?.map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default();
+    let version =
+        ask(&options, "--version")?.map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default();
     let line = version.lines().next().unwrap_or_default();
     let number = line.split_whitespace().last().unwrap_or_default();
     let annotations = if line.is_empty() { Vec::new() } else { vec![pair("tare.runtime.version", line)] };

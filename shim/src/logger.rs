@@ -93,7 +93,11 @@ impl Logger {
     ///
     /// # Errors
     /// A sentence that names the program and what is wrong with it.
-    pub async fn start(address: &Address, who: &Subject<'_>, reaper: &Rc<Reaper>) -> Result<(Logger, [OwnedFd; 2]), String> {
+    pub async fn start(
+        address: &Address,
+        who: &Subject<'_>,
+        reaper: &Rc<Reaper>,
+    ) -> Result<(Logger, [OwnedFd; 2]), String> {
         let name = &address.path;
         trusted(name)?;
         let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(|e| format!("pipe for {name}: {e}"));
@@ -101,7 +105,8 @@ impl Logger {
         let null = File::options().read(true).write(true).open("/dev/null").map_err(|e| format!("/dev/null: {e}"))?;
         let path = CString::new(name.as_str()).map_err(|e| e.to_string())?;
         let args = c_strings(std::iter::once(name).chain(&address.args).cloned().collect())?;
-        let env = c_strings(vec![format!("CONTAINER_ID={}", who.id), format!("CONTAINER_NAMESPACE={}", who.namespace)])?;
+        let env =
+            c_strings(vec![format!("CONTAINER_ID={}", who.id), format!("CONTAINER_NAMESPACE={}", who.namespace)])?;
         let fds = [null.as_fd(), null.as_fd(), null.as_fd(), out.as_fd(), err.as_fd(), ready_end.as_fd()];
         let program = Program { path: &path, args: &args, env: &env, fds: &fds, dies_with_us: false };
         let pid = spawn(&program).map_err(|e| format!("exec {name}: {}", errno_text(&e)))?;

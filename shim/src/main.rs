@@ -31,7 +31,9 @@ fn run(arguments: &Arguments) -> Result<Vec<u8>, String> {
             Ok(answer)
         }
         Some(Action::Info) => info::info(),
-        Some(Action::Version) => Ok(format!("containerd-shim-tare-v2:\n  Version:  {}\n", env!("CARGO_PKG_VERSION")).into_bytes()),
+        Some(Action::Version) => {
+            Ok(format!("containerd-shim-tare-v2:\n  Version:  {}\n", env!("CARGO_PKG_VERSION")).into_bytes())
+        }
         None => Err("an action is missing (known: start, delete)".to_owned()),
     }
 }

@@ -36,7 +36,7 @@ impl Watch {
             Cgroup::V2(dir) => {
                 let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
                 inotify.add_watch(&dir.join("memory.events"), AddWatchFlags::IN_MODIFY)?;
-                (OwnedFd::from(inotify.as_fd().try_clone_to_owned()?), dir.join("memory.events"), true)
+                (inotify.as_fd().try_clone_to_owned()?, dir.join("memory.events"), true)
             }
             Cgroup::V1(_) => {
                 let control = cgroup.file("memory", "memory.oom_control").ok_or_else(absent)?;

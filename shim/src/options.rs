@@ -141,7 +141,8 @@ mod tests {
 
     #[test]
     fn runc_options_are_read() {
-        let sent = RuncOptions { binary_name: "crun".into(), systemd_cgroup: true, io_uid: 7, ..RuncOptions::default() };
+        let sent =
+            RuncOptions { binary_name: "crun".into(), systemd_cgroup: true, io_uid: 7, ..RuncOptions::default() };
         let read = Options::from_any(Some(&Any::of("containerd.runc.v1.Options", &sent))).unwrap();
         assert_eq!((read.binary(), read.systemd_cgroup, read.io_uid), ("crun", true, 7));
     }
@@ -162,7 +163,10 @@ mod tests {
         assert_eq!(Options::from_any(Some(&odd)).unwrap(), Options::default());
         assert_eq!(Options::from_any(None).unwrap().binary(), "tare");
         assert_eq!(Options::default().root_of("k8s.io"), "/run/containerd/tare/k8s.io");
-        assert!(Options::from_any(Some(&Any { type_url: "containerd.runc.v1.Options".into(), value: Bytes(vec![0xff]) })).is_err());
+        assert!(
+            Options::from_any(Some(&Any { type_url: "containerd.runc.v1.Options".into(), value: Bytes(vec![0xff]) }))
+                .is_err()
+        );
     }
 
     #[test]

@@ -156,12 +156,12 @@ pub fn find(name: &str) -> Result<PathBuf, String> {
     if name.contains('/') {
         return Ok(PathBuf::from(name));
     }
-    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into());
+    let path = std::env::var_os("PATH")
+        .unwrap_or_else(|| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into());
     let usable = |file: &Path| nix::unistd::access(file, nix::unistd::AccessFlags::X_OK).is_ok() && file.is_file();
-    std::env::split_paths(&path)
-        .map(|dir| dir.join(name))
-        .find(|file| usable(file))
-        .ok_or_else(|| format!("OCI runtime {name:?}: executable file not found in $PATH (set BinaryName to use another one)"))
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| usable(file)).ok_or_else(|| {
+        format!("OCI runtime {name:?}: executable file not found in $PATH (set BinaryName to use another one)")
+    })
 }
 
 /// The environment for a program: ours, without the socket that would make a runtime speak to systemd in our name.
@@ -204,7 +204,10 @@ mod tests {
     #[test]
     fn a_missing_runtime_is_named() {
         let text = find("no-such-runtime-at-all").unwrap_err();
-        assert!(text.contains("\"no-such-runtime-at-all\"") && text.contains("executable file not found in $PATH"), "{text}");
+        assert!(
+            text.contains("\"no-such-runtime-at-all\"") && text.contains("executable file not found in $PATH"),
+            "{text}"
+        );
         assert!(find("sh").unwrap().ends_with("sh"));
     }
 }

@@ -102,7 +102,7 @@ async fn watch_signals(signals: SignalFd, reaper: Rc<Reaper>, shim: Rc<Shim>) {
     reaper.reap();
     let asked = Cell::new(false);
     loop {
-        let read = source.attempt(READ, |fd| read_signal(fd)).await;
+        let read = source.attempt(READ, read_signal).await;
         match read {
             Ok(libc::SIGCHLD) => reaper.reap(),
             Ok(_) if !asked.replace(true) => shim.finish(),

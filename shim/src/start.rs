@@ -35,18 +35,18 @@ pub fn start(arguments: &Arguments) -> Result<Vec<u8>, String> {
     sys::close_inherited();
     let mut input = Vec::new();
     io::stdin().take(INPUT).read_to_end(&mut input).map_err(|e| format!("standard input: {e}"))?;
-    let said = bootstrap::read(&input, &arguments.id, &arguments.namespace).map_err(|e| format!("standard input: {e}"))?;
+    let said =
+        bootstrap::read(&input, &arguments.id, &arguments.namespace).map_err(|e| format!("standard input: {e}"))?;
     let config = fs::read("config.json").map_err(|e| format!("config.json: {e}"))?;
     let (_, group) = bundle::parse(Path::new("config.json"), &config)?;
     let grpc = if arguments.address.is_empty() { &said.grpc_address } else { &arguments.address };
     let place = place(&said, grpc, &arguments.namespace, group.as_deref().unwrap_or(&arguments.id));
     let address = format!("unix://{}", place.display());
-    if let Some(listener) = listen(&place).map_err(|e| format!("socket {}: {e}", place.display()))? {
-        if let Err(text) = become_shim(arguments, &said, listener, &place) {
-            // Nobody will ever answer there.
-            let _ = fs::remove_file(&place);
-            return Err(text);
-        }
+    let listener = listen(&place).map_err(|e| format!("socket {}: {e}", place.display()))?;
+    if let Some(Err(text)) = listener.map(|l| become_shim(arguments, &said, l, &place)) {
+        // Nobody will ever answer there.
+        let _ = fs::remove_file(&place);
+        return Err(text);
     }
     fs::write("address", &address).map_err(|e| format!("address: {e}"))?;
     Ok(bootstrap::answer(said.modern, &address))
@@ -138,7 +138,10 @@ fn complain(tell: OwnedFd, text: &str) -> i32 {
 fn detach(options: &Options) -> Result<(), String> {
     setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(|e| format!("setpgid: {e}"))?;
     let null = OpenOptions::new().read(true).write(true).open("/dev/null").map_err(|e| format!("/dev/null: {e}"))?;
-    dup2_stdin(&null).and_then(|()| dup2_stdout(&null)).and_then(|()| dup2_stderr(&null)).map_err(|e| format!("dup2: {e}"))?;
+    dup2_stdin(&null)
+        .and_then(|()| dup2_stdout(&null))
+        .and_then(|()| dup2_stderr(&null))
+        .map_err(|e| format!("dup2: {e}"))?;
     if std::env::var_os("SCHED_CORE").is_some_and(|v| !v.is_empty()) {
         sys::core_sched_group().map_err(|e| format!("core scheduling: {e}"))?;
     }
@@ -185,7 +188,8 @@ fn enter(dir: &Path) -> io::Result<()> {
 }
 
 fn serve_for_ever(arguments: &Arguments, said: &Bootstrap, listener: UnixListener, place: &Path, tell: OwnedFd) -> i32 {
-    let events = std::env::var("TTRPC_ADDRESS").ok().filter(|a| !a.is_empty()).unwrap_or_else(|| said.ttrpc_address.clone());
+    let events =
+        std::env::var("TTRPC_ADDRESS").ok().filter(|a| !a.is_empty()).unwrap_or_else(|| said.ttrpc_address.clone());
     let place = Place {
         namespace: arguments.namespace.clone(),
         socket: place.to_owned(),

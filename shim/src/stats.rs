@@ -95,9 +95,10 @@ macro_rules! from_keys {
 #[must_use]
 pub fn of(cgroup: &Cgroup) -> Option<Any> {
     match cgroup {
-        Cgroup::V1(dirs) => {
-            dirs.values().any(|dir| dir.exists()).then(|| Any::of("io.containerd.cgroups.v1.Metrics", &metrics_v1(cgroup)))
-        }
+        Cgroup::V1(dirs) => dirs
+            .values()
+            .any(|dir| dir.exists())
+            .then(|| Any::of("io.containerd.cgroups.v1.Metrics", &metrics_v1(cgroup))),
         Cgroup::V2(dir) => dir.exists().then(|| Any::of("io.containerd.cgroups.v2.Metrics", &metrics_v2(dir))),
     }
 }
@@ -251,8 +252,7 @@ fn io_v2(text: &str) -> Vec<v2::IoEntry> {
     let entry = |line: &str| {
         let (device, rest) = line.split_once(' ')?;
         let (major, minor) = device.split_once(':')?;
-        let mut made =
-            v2::IoEntry { major: major.parse().ok()?, minor: minor.parse().ok()?, ..v2::IoEntry::default() };
+        let mut made = v2::IoEntry { major: major.parse().ok()?, minor: minor.parse().ok()?, ..v2::IoEntry::default() };
         for (key, value) in rest.split(' ').filter_map(|word| word.split_once('=')) {
             let value = value.parse().unwrap_or(0);
             match key {

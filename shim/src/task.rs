@@ -152,7 +152,8 @@ impl Shim {
         let spec = request.spec.ok_or_else(|| Status::new(Code::InvalidArgument, "spec: is missing"))?;
         let broken = |e| Status::new(Code::InvalidArgument, format!("spec: {e}"));
         let mut spec: Json = serde_json::from_slice(&spec.value.0).map_err(broken)?;
-        let fields = spec.as_object_mut().ok_or_else(|| Status::new(Code::InvalidArgument, "spec: is not an object"))?;
+        let fields =
+            spec.as_object_mut().ok_or_else(|| Status::new(Code::InvalidArgument, "spec: is not an object"))?;
         fields.insert("terminal".to_owned(), Json::Bool(request.terminal));
         let streams = Streams {
             stdin: request.stdin,
@@ -230,7 +231,9 @@ impl Shim {
 
     fn close_io(&self, request: &CloseIoRequest) -> Answer {
         let (_, process) = self.process(&request.id, &request.exec_id)?;
-        if request.stdin && let Some(io) = process.io.borrow().as_ref() {
+        if request.stdin
+            && let Some(io) = process.io.borrow().as_ref()
+        {
             io.close_input();
         }
         Ok(empty())
@@ -264,7 +267,12 @@ impl Shim {
 }
 
 impl Service for Shim {
-    fn call(self: Rc<Self>, service: String, method: String, payload: Vec<u8>) -> Pin<Box<dyn Future<Output = Answer>>> {
+    fn call(
+        self: Rc<Self>,
+        service: String,
+        method: String,
+        payload: Vec<u8>,
+    ) -> Pin<Box<dyn Future<Output = Answer>>> {
         Box::pin(async move {
             if TASK_SERVICES.contains(&service.as_str()) {
                 self.task(&method, &payload).await
@@ -341,7 +349,10 @@ mod tests {
             ..CheckpointOptions::default()
         };
         let flags = checkpoint_flags(&all).join(" ");
-        assert_eq!(flags, "--tcp-established --ext-unix-sk --shell-job --file-locks --empty-ns network --manage-cgroups-mode soft");
+        assert_eq!(
+            flags,
+            "--tcp-established --ext-unix-sk --shell-job --file-locks --empty-ns network --manage-cgroups-mode soft"
+        );
         assert_eq!(checkpoint_flags(&CheckpointOptions::default()), ["--leave-running"]);
     }
 }

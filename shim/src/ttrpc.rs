@@ -94,7 +94,8 @@ pub type Answer = Result<Vec<u8>, Status>;
 /// Something that answers calls.
 pub trait Service {
     /// Runs `method` of `service` with the encoded request.
-    fn call(self: Rc<Self>, service: String, method: String, payload: Vec<u8>) -> Pin<Box<dyn Future<Output = Answer>>>;
+    fn call(self: Rc<Self>, service: String, method: String, payload: Vec<u8>)
+    -> Pin<Box<dyn Future<Output = Answer>>>;
 }
 
 /// A frame ready for the socket.
@@ -169,7 +170,12 @@ impl Pending {
 ///
 /// # Errors
 /// When the listener cannot be watched.
-pub async fn serve(listener: UnixListener, service: Rc<dyn Service>, pending: Rc<Pending>, met: impl Fn()) -> io::Result<()> {
+pub async fn serve(
+    listener: UnixListener,
+    service: Rc<dyn Service>,
+    pending: Rc<Pending>,
+    met: impl Fn(),
+) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = Source::new(listener, READ)?;
     let open = Rc::new(Cell::new(0usize));

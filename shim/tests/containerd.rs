@@ -1,5 +1,8 @@
 //! The shim under the real daemon: a containerd of our own, driven by `ctr`, runc below.
 
+// Helpers outside of a #[test] are test code as well, where an unwrap is an assertion.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::fs;
@@ -44,9 +47,8 @@ impl Daemon {
 
     fn up(&mut self) {
         let own = self.home.0.join("path");
-        let path = std::env::join_paths(
-            std::iter::once(own).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
-        );
+        let path =
+            std::env::join_paths(std::iter::once(own).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())));
         let log = fs::OpenOptions::new().create(true).append(true).open(self.home.0.join("log")).unwrap();
         let child = Command::new("containerd")
             .arg("-c")
@@ -256,7 +258,16 @@ fn an_images_layers_are_mounted_and_a_pod_has_one_shim() {
     let runtime = ["--runtime", "io.containerd.tare.v2", "--runtime-config-path", &options];
     for id in ["pod", "member"] {
         let cgroup = format!("/{}/{id}", daemon.home.name());
-        let words = ["--cgroup", &cgroup, "--annotation", "io.kubernetes.cri.sandbox-id=pod", "tare.test/busybox:1", id, "/bin/sleep", "1000"];
+        let words = [
+            "--cgroup",
+            &cgroup,
+            "--annotation",
+            "io.kubernetes.cri.sandbox-id=pod",
+            "tare.test/busybox:1",
+            id,
+            "/bin/sleep",
+            "1000",
+        ];
         let output = daemon.ctr(&[&["run", "-d"], &runtime[..], &words].concat());
         assert!(output.status.success(), "{output:?}");
     }
@@ -266,7 +277,9 @@ fn an_images_layers_are_mounted_and_a_pod_has_one_shim() {
     assert!(mounts.contains(&*bundles.join("member/rootfs").to_string_lossy()), "{mounts}");
     for id in ["pod", "member"] {
         daemon.ctr(&["task", "kill", "-s", "KILL", id]);
-        wait_for("the end", || daemon.tasks().lines().any(|l| l.starts_with(id) && l.contains("STOPPED")).then_some(()));
+        wait_for("the end", || {
+            daemon.tasks().lines().any(|l| l.starts_with(id) && l.contains("STOPPED")).then_some(())
+        });
         daemon.ctr(&["task", "rm", id]);
     }
     daemon.nothing_is_left();

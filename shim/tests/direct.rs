@@ -1,5 +1,8 @@
 //! The shim alone: started by hand, spoken to over ttrpc, with a real runtime below it (`SHIM_TEST_RUNTIME`, default runc).
 
+// Helpers outside of a #[test] are test code as well, where an unwrap is an assertion.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::fs;
@@ -9,13 +12,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{
-    Client, Events, Home, LONG, Shim, action, exec_request, fifo, have, make_rootfs, process, read_to_end, start_action,
-    wait_for, write_bundle,
+    Client, Events, Home, LONG, Shim, action, exec_request, fifo, have, make_rootfs, process, read_to_end,
+    start_action, wait_for, write_bundle,
 };
 use containerd_shim_tare::api::{
-    Any, CloseIoRequest, CreateRequest, DeleteResponse, Empty, IdRequest, KillRequest, Mount, PidResponse, PidsResponse,
-    ProcessDetails, ResizeRequest, RuntimeInfo, ShutdownRequest, StatsResponse, TaskExec, TaskExit, UpdateRequest,
-    WaitResponse, status,
+    Any, CloseIoRequest, CreateRequest, DeleteResponse, Empty, IdRequest, KillRequest, Mount, PidResponse,
+    PidsResponse, ProcessDetails, ResizeRequest, RuntimeInfo, ShutdownRequest, StatsResponse, TaskExec, TaskExit,
+    UpdateRequest, WaitResponse, status,
 };
 use containerd_shim_tare::ttrpc::{REQUEST, frame};
 use containerd_shim_tare::wire::{Bytes, Message};
@@ -207,7 +210,8 @@ fn streams_reach_the_engine_and_end() {
     let close = CloseIoRequest { id: "io".into(), stdin: true, ..CloseIoRequest::default() };
     shim.client.call::<Empty>("CloseIO", &close).unwrap();
     let all = String::from_utf8(read_to_end(&mut out)).unwrap();
-    let expected: String = std::iter::once("through stdin\n".to_owned()).chain((1..=50000).map(|n| format!("{n}\n"))).collect();
+    let expected: String =
+        std::iter::once("through stdin\n".to_owned()).chain((1..=50000).map(|n| format!("{n}\n"))).collect();
     assert_eq!(all, expected);
     assert_eq!(read_to_end(&mut err), b"to-stderr\n");
     assert_eq!(shim.client.receive::<WaitResponse>(waiting).unwrap().unwrap().exit_status, 0);
@@ -233,7 +237,10 @@ fn a_file_and_a_logger_get_the_output() {
     let logger = shim.home.0.join("logger");
     let target = shim.home.0.join("logged");
     // Announces itself by closing descriptor 5, then drains 3; env and arguments are part of the contract.
-    let script = format!("#!/bin/sh\nexec 5>&-\necho \"$CONTAINER_ID $CONTAINER_NAMESPACE $*\" > {0}\ncat <&3 >> {0}\n", target.display());
+    let script = format!(
+        "#!/bin/sh\nexec 5>&-\necho \"$CONTAINER_ID $CONTAINER_NAMESPACE $*\" > {0}\ncat <&3 >> {0}\n",
+        target.display()
+    );
     fs::write(&logger, script).unwrap();
     Command::new("chmod").arg("755").arg(&logger).status().unwrap();
     write_bundle(&shim.home, "bin", &["/bin/sh", "-c", "echo straight"], false, |_| {});
@@ -294,7 +301,14 @@ fn a_terminal_works_and_is_resized() {
     read_until(&mut out, "24 80");
     assert_eq!(shim.wait("tty", ""), 0);
     shim.client.call::<DeleteResponse>("Delete", &process("tty", "")).unwrap();
-    assert_eq!(fs::read_dir(&shim.home.0).unwrap().flatten().filter(|e| e.file_name().to_string_lossy().starts_with('c')).count(), 0);
+    assert_eq!(
+        fs::read_dir(&shim.home.0)
+            .unwrap()
+            .flatten()
+            .filter(|e| e.file_name().to_string_lossy().starts_with('c'))
+            .count(),
+        0
+    );
 }
 
 #[test]
@@ -310,8 +324,13 @@ fn pause_update_stats_and_kill_all() {
     shim.client.call::<Empty>("Resume", &id("ctl")).unwrap();
     assert_eq!(shim.state("ctl", "").unwrap().status, status::RUNNING);
     let resources = json!({"memory": {"limit": 64 << 20}}).to_string().into_bytes();
-    let any = Any { type_url: "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources".into(), value: Bytes(resources) };
-    shim.client.call::<Empty>("Update", &UpdateRequest { id: "ctl".into(), resources: Some(any), ..UpdateRequest::default() }).unwrap();
+    let any = Any {
+        type_url: "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources".into(),
+        value: Bytes(resources),
+    };
+    shim.client
+        .call::<Empty>("Update", &UpdateRequest { id: "ctl".into(), resources: Some(any), ..UpdateRequest::default() })
+        .unwrap();
     let stats = shim.client.call::<StatsResponse>("Stats", &id("ctl")).unwrap().stats.unwrap();
     let limit = match stats.type_url.as_str() {
         "io.containerd.cgroups.v1.Metrics" => {

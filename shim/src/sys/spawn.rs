@@ -42,9 +42,8 @@ pub fn spawn(program: &Program<'_>) -> io::Result<u32> {
     if program.fds.len() > MOST_FDS {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
-    let pointers = |list: &[CString]| -> Vec<*const c_char> {
-        list.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect()
-    };
+    let pointers =
+        |list: &[CString]| -> Vec<*const c_char> { list.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect() };
     let (args, env) = (pointers(program.args), pointers(program.env));
     let mut fds = [-1; MOST_FDS];
     for (slot, fd) in fds.iter_mut().zip(program.fds) {
@@ -105,10 +104,10 @@ fn prepare(plan: &Plan) -> Option<()> {
     fine(unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()) })?;
     // Out of the way first: a source may be the number that another one is to become.
     let mut away = [-1; MOST_FDS];
-    for index in 0..plan.count {
+    for (fd, source) in away.iter_mut().zip(plan.fds).take(plan.count) {
         // SAFETY: F_DUPFD_CLOEXEC takes numbers only; without CLONE_FILES the table of descriptors is the child's own.
-        away[index] = unsafe { libc::fcntl(plan.fds[index], libc::F_DUPFD_CLOEXEC, 64) };
-        fine(away[index])?;
+        *fd = unsafe { libc::fcntl(source, libc::F_DUPFD_CLOEXEC, 64) };
+        fine(*fd)?;
     }
     let mut target = 0;
     for fd in away.iter().take(plan.count) {

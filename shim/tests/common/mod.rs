@@ -1,6 +1,7 @@
 //! What the tests share: a ttrpc client, an events server, bundles, and a shim that cleans up after itself.
 
-#![allow(dead_code, unreachable_pub)] // Each test binary uses its own part of this.
+// Each test binary uses its own part of this; helpers outside of a #[test] are test code as well, where an unwrap is an assertion.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::print_stdout)]
 
 use std::collections::HashMap;
 use std::fs;
@@ -13,8 +14,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use containerd_shim_tare::api::{
-    Any, BootstrapParams, BootstrapResult, CreateRequest, ExecRequest, Extension, ForwardRequest, IdRequest, KillRequest,
-    PidResponse, ProcessRequest, RuncOptions, StateResponse, WaitResponse,
+    Any, BootstrapParams, BootstrapResult, CreateRequest, ExecRequest, Extension, ForwardRequest, IdRequest,
+    KillRequest, PidResponse, ProcessRequest, RuncOptions, StateResponse, WaitResponse,
 };
 use containerd_shim_tare::ttrpc::{Parsed, REQUEST, RESPONSE, Request, Response, frame, parse};
 use containerd_shim_tare::wire::{Bytes, Message};
@@ -325,7 +326,11 @@ impl Shim {
     /// How often this shim has been switched to, by its own will or not.
     pub fn switches(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
-        status.lines().filter_map(|l| l.split_once("ctxt_switches:")).map(|(_, n)| n.trim().parse::<u64>().unwrap()).sum()
+        status
+            .lines()
+            .filter_map(|l| l.split_once("ctxt_switches:"))
+            .map(|(_, n)| n.trim().parse::<u64>().unwrap())
+            .sum()
     }
 
     pub fn field(&self, name: &str) -> u64 {
