@@ -105,11 +105,24 @@ impl Runtime {
 
     fn last_words(&self, verb: &str, status: u32, said: &[u8]) -> String {
         let logged = File::open(&self.log).ok().map(tail).and_then(|bytes| last_error(&bytes));
-        logged.unwrap_or_else(|| {
+        let words = logged.unwrap_or_else(|| {
             let said = String::from_utf8_lossy(said).trim().to_owned();
             if said.is_empty() { format!("{} {verb}: exit status {status}", self.name) } else { said }
-        })
+        });
+        go_tail(words)
     }
+}
+
+/// Engines look for the kernel's sentence as Go writes it, in lower case, to tell "not found" from "not executable"; a runtime
+/// in C writes it with a capital.
+fn go_tail(mut words: String) -> String {
+    for sentence in ["No such file or directory", "Permission denied"] {
+        if words.ends_with(sentence) {
+            let start = words.len() - sentence.len();
+            words.replace_range(start.., &sentence.to_lowercase());
+        }
+    }
+    words
 }
 
 /// The message of the last line whose level is `error` in a runtime's JSON log.
@@ -199,6 +212,13 @@ mod tests {
         let log = b"{\"level\":\"error\",\"msg\":\"first\",\"time\":\"t\"}\n{\"level\":\"error\",\"msg\":\"second \\\"x\\\"\"}\n{\"level\":\"warning\",\"msg\":\"third\"}\nnot json\n";
         assert_eq!(last_error(log).as_deref(), Some("second \"x\""));
         assert_eq!(last_error(b"{\"level\":\"warning\",\"msg\":\"w\"}"), None);
+    }
+
+    #[test]
+    fn the_kernels_sentence_is_told_as_engines_know_it() {
+        let crun = "executable file `/x` not found in $PATH: No such file or directory".to_owned();
+        assert!(super::go_tail(crun).ends_with("$PATH: no such file or directory"));
+        assert_eq!(super::go_tail("Permission denied: else".into()), "Permission denied: else");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The shim under the real daemon: a containerd of our own, driven by `ctr`, runc below.
 
 // Helpers outside of a #[test] are test code as well, where an unwrap is an assertion.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod common;
 
