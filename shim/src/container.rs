@@ -68,6 +68,13 @@ type Done = Result<(), Status>;
 /// The directory on which the container's root is mounted, taken away again unless the create succeeds.
 struct Mounted(Option<PathBuf>);
 
+impl Mounted {
+    /// From here on the mount is the container's, until its delete.
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
 impl Drop for Mounted {
     fn drop(&mut self) {
         if let Some(rootfs) = &self.0 {
@@ -117,8 +124,7 @@ impl Container {
             container.forget_failed().await;
             return Err(Status::unknown(format!("OCI runtime create failed: {text}")));
         }
-        // From here on the mount is the container's, until its delete.
-        std::mem::forget(mounted);
+        mounted.keep();
         container.tell_create(request);
         container.init.announced();
         sys::trim_memory();

@@ -336,23 +336,39 @@ pub async fn sleep(duration: Duration) {
 
 /// A condition that others wait for: change the state, then [`Notify::notify`].
 #[derive(Default)]
-pub struct Notify(RefCell<Vec<Waker>>);
+pub struct Notify(RefCell<Vec<(u64, Waker)>>);
+
+/// One who waits. Whoever gives up takes its waker along, so that a condition that is never met holds nothing of the past.
+struct Waiter<'a> {
+    notify: &'a Notify,
+    key: Option<u64>,
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.notify.0.borrow_mut().retain(|(other, _)| *other != key);
+        }
+    }
+}
 
 impl Notify {
     /// Lets everyone who waits look at the state again.
     pub fn notify(&self) {
-        self.0.take().into_iter().for_each(Waker::wake);
+        self.0.take().into_iter().for_each(|(_, waker)| waker.wake());
     }
 
     /// Waits until `look` finds what it looks for.
     pub async fn until<T>(&self, mut look: impl FnMut() -> Option<T>) -> T {
+        let mut waiter = Waiter { notify: self, key: None };
         poll_fn(|cx| {
             if let Some(found) = look() {
                 return Poll::Ready(found);
             }
+            let key = *waiter.key.get_or_insert_with(|| executor().next_serial());
             let mut waiting = self.0.borrow_mut();
-            if !waiting.iter().any(|w| w.will_wake(cx.waker())) {
-                waiting.push(cx.waker().clone());
+            if !waiting.iter().any(|(other, _)| *other == key) {
+                waiting.push((key, cx.waker().clone()));
             }
             Poll::Pending
         })

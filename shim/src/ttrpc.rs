@@ -140,6 +140,7 @@ struct Connection {
     out: RefCell<VecDeque<u8>>,
     calls: Cell<usize>,
     closed: Cell<bool>,
+    gone: Notify,
     drained: Notify,
 }
 
@@ -212,12 +213,17 @@ async fn converse(stream: UnixStream, service: Rc<dyn Service>, pending: Rc<Pend
         out: RefCell::default(),
         calls: Cell::new(0),
         closed: Cell::new(false),
+        gone: Notify::default(),
         drained: Notify::default(),
     });
     let end = receive(&connection, &service, &pending).await;
     connection.closed.set(true);
+    connection.gone.notify();
     let unsent = std::mem::take(&mut *connection.out.borrow_mut()).len();
     pending.sub(unsent);
+    // Its calls have heard of it when the others had their turn; what they held goes back to the kernel.
+    executor::step_aside().await;
+    sys::trim_memory();
     end
 }
 
@@ -282,20 +288,42 @@ fn accept(
     }
     connection.calls.set(connection.calls.get() + 1);
     let limit = u64::try_from(request.timeout_nano).ok().filter(|&nano| nano > 0).map(Duration::from_nanos);
+    let only_waits = request.method.starts_with("Wait");
     let call = service.clone().call(request.service, request.method, request.payload.0);
     let (connection, pending) = (connection.clone(), pending.clone());
     executor::spawn(async move {
-        let answer = match limit {
-            None => call.await,
-            Some(limit) => within(limit, call).await,
+        let answer = match only_waits {
+            true => while_wanted(limit, &connection, call).await,
+            false => within(limit, call).await,
         };
         connection.calls.set(connection.calls.get() - 1);
         send(&connection, &pending, stream, answer);
     });
 }
 
+fn too_late() -> Answer {
+    Err(Status::new(Code::DeadlineExceeded, "context deadline exceeded"))
+}
+
+/// A call that changes nothing ends with its caller: an engine that restarts every day must not leave its waits behind.
+async fn while_wanted(
+    limit: Option<Duration>,
+    connection: &Connection,
+    call: Pin<Box<dyn Future<Output = Answer>>>,
+) -> Answer {
+    let gone = async {
+        let left = connection.gone.until(|| connection.closed.get().then_some(()));
+        match limit {
+            None => left.await,
+            Some(limit) => drop(executor::timeout(limit, left).await),
+        }
+    };
+    executor::either(call, gone).await.unwrap_or_else(|()| too_late())
+}
+
 /// The caller stops waiting at its deadline; the work goes on, because half of a create is worse than a late one.
-async fn within(limit: Duration, call: Pin<Box<dyn Future<Output = Answer>>>) -> Answer {
+async fn within(limit: Option<Duration>, call: Pin<Box<dyn Future<Output = Answer>>>) -> Answer {
+    let Some(limit) = limit else { return call.await };
     let result = Rc::new(RefCell::new(None));
     let done = Rc::new(Notify::default());
     let (slot, bell) = (result.clone(), done.clone());
@@ -303,9 +331,7 @@ async fn within(limit: Duration, call: Pin<Box<dyn Future<Output = Answer>>>) ->
         *slot.borrow_mut() = Some(call.await);
         bell.notify();
     });
-    executor::timeout(limit, done.until(|| result.borrow_mut().take()))
-        .await
-        .unwrap_or_else(|| Err(Status::new(Code::DeadlineExceeded, "context deadline exceeded")))
+    executor::timeout(limit, done.until(|| result.borrow_mut().take())).await.unwrap_or_else(too_late)
 }
 
 fn send(connection: &Rc<Connection>, pending: &Rc<Pending>, stream: u32, answer: Answer) {

@@ -550,6 +550,29 @@ fn an_idle_shim_stays_small_and_asleep() {
 }
 
 #[test]
+fn engines_that_come_and_go_leave_nothing() {
+    if !have(NEEDS) {
+        return;
+    }
+    let mut shim = Shim::start("gone", &["/bin/sleep", "1000"]);
+    shim.run("gone");
+    let visit = |shim: &Shim| {
+        let mut client = Client::connect(&shim.socket);
+        (0..200).for_each(|_| {
+            client.send("Wait", &process("gone", ""));
+        });
+        client.call::<Empty>("State", &process("gone", "")).unwrap();
+    };
+    (0..5).for_each(|_| visit(&shim));
+    let (memory, descriptors) = (shim.field("RssAnon"), shim.descriptors());
+    (0..50).for_each(|_| visit(&shim));
+    wait_for("the connections' end", || (shim.descriptors() <= descriptors).then_some(()));
+    assert!(shim.field("RssAnon") <= memory + 60, "{} kB after {memory} kB", shim.field("RssAnon"));
+    shim.kill("gone", "", 9).unwrap();
+    assert_eq!(shim.wait("gone", ""), 137);
+}
+
+#[test]
 fn short_processes_are_never_lost() {
     if !have(NEEDS) {
         return;
