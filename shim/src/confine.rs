@@ -11,12 +11,15 @@ use crate::sys;
 const CAP_CHOWN: u64 = 1 << 0;
 const CAP_DAC_OVERRIDE: u64 = 1 << 1;
 const CAP_KILL: u64 = 1 << 5;
+const CAP_SETGID: u64 = 1 << 6;
+const CAP_SETUID: u64 = 1 << 7;
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 
-/// Owner of the container's pipes; fifos and logs of other users; signals to containers of other users; rootfs mounts.
-const KEPT: u64 = CAP_CHOWN | CAP_DAC_OVERRIDE | CAP_KILL | CAP_SYS_ADMIN;
+/// Owner of the container's pipes; fifos and logs of other users; signals to containers of other users; the maps of a user
+/// namespace for id-mapped layers; rootfs mounts.
+const KEPT: u64 = CAP_CHOWN | CAP_DAC_OVERRIDE | CAP_KILL | CAP_SETGID | CAP_SETUID | CAP_SYS_ADMIN;
 
-/// Drops every capability but four. Nothing happens where an exec would not bring them back to the runtime.
+/// Drops every capability but six. Nothing happens where an exec would not bring them back to the runtime.
 ///
 /// # Errors
 /// `capset`'s.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -9,7 +10,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::wait::{WaitStatus, waitpid};
 
 use crate::api::Mount;
-use crate::sys;
+use crate::sys::{self, idmap};
 
 /// What mount(2) copies of the options.
 const PAGE: usize = 4096;
@@ -38,29 +39,110 @@ pub fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<(), String> {
 
 fn mount_one(request: &Mount, rootfs: &Path) -> Result<(), String> {
     let target = target(rootfs, &request.target)?;
-    let parsed = parse(&request.options);
-    if let Some(map) = request.options.iter().find(|o| o.starts_with("uidmap=") || o.starts_with("gidmap=")) {
-        return Err(format!("option {map}: id-mapped mounts of the root file system are left to the engine"));
+    match Mapping::of(&request.options)? {
+        None => mount_plain(request, &target),
+        Some(mapping) => mapping.mount(request, &target),
     }
+}
+
+fn mount_plain(request: &Mount, target: &Path) -> Result<(), String> {
+    let parsed = parse(&request.options);
     let data = parsed.data.join(",");
     let bind = MsFlags::from_bits_truncate(parsed.flags).contains(MsFlags::MS_BIND);
     let flags = MsFlags::from_bits_truncate(parsed.flags);
     let said = |errno: Errno| format!("mount to {}: {errno}", target.display());
     if data.len() < PAGE {
         let data = (!data.is_empty()).then_some(data.as_str());
-        mount(Some(request.source.as_str()), &target, Some(request.kind.as_str()), flags, data).map_err(said)?;
+        mount(Some(request.source.as_str()), target, Some(request.kind.as_str()), flags, data).map_err(said)?;
     } else {
-        mount_long_overlay(request, &target, flags, &parsed.data)?;
+        mount_long_overlay(request, target, flags, &parsed.data)?;
     }
     if bind && flags.intersects(MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC) {
         // A bind mount takes its flags only when it is remounted.
-        mount(None::<&str>, &target, None::<&str>, flags | MsFlags::MS_REMOUNT, None::<&str>).map_err(said)?;
+        mount(None::<&str>, target, None::<&str>, flags | MsFlags::MS_REMOUNT, None::<&str>).map_err(said)?;
     }
     if let Some(propagation) = parsed.propagation {
         let flags = MsFlags::from_bits_truncate(propagation);
-        mount(None::<&str>, &target, None::<&str>, flags, None::<&str>).map_err(said)?;
+        mount(None::<&str>, target, None::<&str>, flags, None::<&str>).map_err(said)?;
     }
     Ok(())
+}
+
+/// An engine's wish for a root file system whose ids are shifted into the container's user namespace.
+struct Mapping {
+    namespace: OwnedFd,
+    rest: Vec<String>,
+}
+
+impl Mapping {
+    /// The `uidmap=`/`gidmap=` options, `inside:outside:count`, several joined by commas.
+    fn of(options: &[String]) -> Result<Option<Mapping>, String> {
+        let lines = |name: &str| -> String {
+            let given = options.iter().filter_map(|o| o.strip_prefix(name));
+            given.flat_map(|list| list.split(',')).map(|map| format!("{}\n", map.replace(':', " "))).collect()
+        };
+        let (uids, gids) = (lines("uidmap="), lines("gidmap="));
+        if uids.is_empty() && gids.is_empty() {
+            return Ok(None);
+        }
+        let namespace = idmap::user_namespace(&uids, &gids).map_err(|e| format!("uidmap and gidmap: {e}"))?;
+        let is_map = |o: &&String| o.starts_with("uidmap=") || o.starts_with("gidmap=");
+        Ok(Some(Mapping { namespace, rest: options.iter().filter(|o| !is_map(o)).cloned().collect() }))
+    }
+
+    /// A mount's own mapping cannot be changed once it is in use, and an overlay is mapped by its layers. So layers are
+    /// cloned, mapped and named to the overlay; other mounts are replaced by their mapped clone.
+    fn mount(&self, request: &Mount, target: &Path) -> Result<(), String> {
+        let plain = Mount { options: self.rest.clone(), ..request.clone() };
+        if request.kind != "overlay" {
+            mount_plain(&plain, target)?;
+            let mapped = self.clone_of(target)?;
+            unmount(target);
+            return idmap::attach(&mapped, target).map_err(|e| format!("move_mount to {}: {e}", target.display()));
+        }
+        let mut layers = Layers(Vec::new());
+        let mut options = Vec::new();
+        for option in &self.rest {
+            match option.strip_prefix("lowerdir=") {
+                None => options.push(option.clone()),
+                Some(list) => options.push(format!("lowerdir={}", self.layers(list, target, &mut layers)?)),
+            }
+        }
+        // The overlay holds its layers by itself: their places go when `layers` does.
+        mount_plain(&Mount { options, ..plain }, target)
+    }
+
+    fn layers(&self, list: &str, target: &Path, layers: &mut Layers) -> Result<String, String> {
+        let beside = target.parent().unwrap_or(target);
+        let mut paths = Vec::new();
+        for (index, lower) in list.split(':').enumerate() {
+            let place = beside.join(format!("lower-{index}"));
+            fs::create_dir_all(&place).map_err(|e| format!("{}: {e}", place.display()))?;
+            layers.0.push(place.clone());
+            let mapped = self.clone_of(Path::new(lower))?;
+            idmap::attach(&mapped, &place).map_err(|e| format!("move_mount to {}: {e}", place.display()))?;
+            paths.push(place.to_string_lossy().into_owned());
+        }
+        Ok(paths.join(":"))
+    }
+
+    fn clone_of(&self, path: &Path) -> Result<OwnedFd, String> {
+        idmap::mapped_clone(path, self.namespace.as_fd())
+            .map_err(|e| format!("id-mapped clone of {}: {e}", path.display()))
+    }
+}
+
+/// Places where mapped layers are visible while an overlay is mounted.
+struct Layers(Vec<PathBuf>);
+
+impl Drop for Layers {
+    fn drop(&mut self) {
+        for place in &self.0 {
+            unmount(place);
+            // An empty directory of ours; if it stays, the engine removes it with the bundle.
+            let _ = fs::remove_dir(place);
+        }
+    }
 }
 
 /// A target below rootfs, which the engine chose and the image did not; still, it may not climb out.

@@ -573,6 +573,59 @@ fn engines_that_come_and_go_leave_nothing() {
 }
 
 #[test]
+fn id_mapped_layers_belong_to_the_containers_users() {
+    use std::os::unix::fs::MetadataExt;
+    if !have(NEEDS) {
+        return;
+    }
+    let mut shim = Shim::start("map", &["/bin/sleep", "100"]);
+    write_bundle(&shim.home, "map", &["/bin/sleep", "100"], false, |config| {
+        config["root"]["path"] = json!("rootfs");
+    });
+    let path = |name: &str| shim.home.0.join(name).to_string_lossy().into_owned();
+    for name in ["upper", "work"] {
+        fs::create_dir(path(name)).unwrap();
+    }
+    let maps = ["uidmap=0:100000:65536", "gidmap=0:200000:65536"];
+    let layers = [
+        format!("lowerdir={}", path("root")),
+        format!("upperdir={}", path("upper")),
+        format!("workdir={}", path("work")),
+    ];
+    let overlay = maps.iter().map(|o| (*o).to_owned()).chain(layers).collect();
+    let bind = maps.iter().map(|o| (*o).to_owned()).chain(["rbind".to_owned(), "ro".to_owned()]).collect();
+    for (kind, options) in [("overlay", overlay), ("bind", bind)] {
+        let mut request = shim.create_request("map");
+        request.rootfs = vec![Mount { kind: kind.into(), source: path("root"), options, ..Mount::default() }];
+        shim.client.call::<PidResponse>("Create", &request).unwrap();
+        let owner = fs::metadata(shim.bundle("map").join("rootfs/bin/busybox")).unwrap();
+        assert_eq!((owner.uid(), owner.gid()), (100_000, 200_000), "{kind}");
+        assert!(!shim.bundle("map").join("lower-0").exists());
+        shim.client.call::<DeleteResponse>("Delete", &process("map", "")).unwrap();
+    }
+    assert!(!fs::read_to_string("/proc/mounts").unwrap().contains(&*shim.bundle("map").to_string_lossy()));
+}
+
+#[test]
+fn a_serving_shim_has_few_capabilities() {
+    if !have(NEEDS) {
+        return;
+    }
+    let shim = Shim::start("caps", &["/bin/true"]);
+    let set = |pid: &str, name: &str| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|l| l.strip_prefix(name)).unwrap();
+        u64::from_str_radix(line.trim_start_matches(':').trim(), 16).unwrap()
+    };
+    let own = shim.pid.to_string();
+    let kept = [0, 1, 5, 6, 7, 21].iter().fold(0u64, |all, bit| all | 1 << bit);
+    assert_eq!(set(&own, "CapPrm"), kept & set("self", "CapPrm"));
+    assert_eq!(set(&own, "CapEff"), set(&own, "CapPrm"));
+    assert_eq!(set(&own, "CapInh"), 0);
+    assert_eq!(set(&own, "CapBnd"), set("self", "CapBnd"));
+}
+
+#[test]
 fn short_processes_are_never_lost() {
     if !have(NEEDS) {
         return;

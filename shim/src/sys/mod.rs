@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 pub mod capability;
+pub mod idmap;
 pub mod spawn;
 
 use std::io;
@@ -32,8 +33,8 @@ pub fn peer_uid(stream: &UnixStream) -> io::Result<u32> {
 /// # Errors
 /// `fork`'s.
 pub fn fork() -> io::Result<Option<Pid>> {
-    // SAFETY: the callers are `start`, the long-mount helper and the tests' parents, each with one thread only, so that no
-    // lock can be held by a thread that the child lacks.
+    // SAFETY: this process has one thread wherever this is called (`start`, the mounts' helpers), so that no lock can be held by
+    // a thread that the child lacks.
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Child => Ok(None),
         ForkResult::Parent { child } => Ok(Some(child)),
