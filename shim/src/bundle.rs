@@ -5,7 +5,7 @@
 //! | `config.json` | engine | shim (annotations, pid namespace), runtime |
 //! | `address` | `start` | containerd ≤ 1.7 after a restart |
 //! | `options.json`, `runtime` | Create, before anything happens | `delete`: its presence means "the runtime may have something" |
-//! | `init.pid`, `EXEC.pid` | runtime | shim, `delete` |
+//! | `init.pid`, `exec-ID.pid` | runtime | shim, `delete` |
 //! | `log.json` | runtime | shim: the text of an error |
 
 use std::borrow::Cow;

@@ -9,9 +9,10 @@ use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{SpliceFFlags, splice};
+use nix::fcntl::{FcntlArg, SpliceFFlags, fcntl, splice};
 
 use crate::executor::{self, Notify, READ, Source, WRITE};
 use crate::{log, sys};
@@ -19,8 +20,14 @@ use crate::{log, sys};
 /// A descriptor that can be waited for; a terminal's is shared by both directions.
 pub type Shared = Rc<Source<OwnedFd>>;
 
-/// One splice moves at most what a pipe of the default size holds.
-const PIPE: usize = 64 << 10;
+/// What the pipes of a busy stream hold, and what one splice moves at most.
+const PIPE: usize = 256 << 10;
+/// A move of so much means that the writer may be held up: no time to wait for more.
+const FULL: usize = PIPE / 4 * 3;
+/// So many small moves in quick succession make a busy stream.
+const BUSY: usize = 8;
+/// How long a busy stream gathers. Each wake-up costs more than a page that it moves; a line that comes alone never waits.
+const GATHER: Duration = Duration::from_millis(1);
 /// One read; also the most that a pump holds.
 const CHUNK: usize = 8 << 10;
 /// Moves in a row before other stories get their turn.
@@ -44,7 +51,7 @@ enum Wish {
 }
 
 enum Step {
-    Moved,
+    Moved(usize),
     Blocked,
     End,
 }
@@ -69,7 +76,15 @@ impl Pump {
         });
         let me = pump.clone();
         executor::spawn(async move {
-            me.run(Copy { from, to, splices, held: RefCell::default(), lost: Cell::new(false) }).await;
+            me.run(Copy {
+                from,
+                to,
+                splices,
+                held: RefCell::default(),
+                lost: Cell::new(false),
+                wide: Cell::new(false),
+            })
+            .await;
             me.done.set(true);
             me.bell.notify();
         });
@@ -105,6 +120,7 @@ impl Pump {
 
     async fn run(&self, mut copy: Copy) {
         let mut turns = 0;
+        let mut pace = Pace::default();
         loop {
             if self.close_input.take() {
                 match read_end_only(&copy.from) {
@@ -119,9 +135,14 @@ impl Pump {
             }
             match copy.step() {
                 Step::End => return,
-                Step::Moved => {
+                Step::Moved(count) => {
                     turns += 1;
-                    if turns % TURNS == 0 {
+                    if copy.splices && self.wish.get() == Wish::Run && pace.is_busy_after(count) {
+                        copy.widen();
+                        copy.from.listen(false);
+                        executor::sleep(GATHER).await;
+                        copy.from.listen(true);
+                    } else if turns % TURNS == 0 {
                         executor::step_aside().await;
                     }
                 }
@@ -145,17 +166,43 @@ impl Pump {
     }
 }
 
+/// How quickly small pieces follow one another.
+#[derive(Default)]
+struct Pace {
+    small: usize,
+    last: Option<Instant>,
+}
+
+impl Pace {
+    fn is_busy_after(&mut self, count: usize) -> bool {
+        let now = Instant::now();
+        let quick = self.last.replace(now).is_some_and(|last| now - last < 3 * GATHER);
+        self.small = if quick && count < FULL { (self.small + 1).min(BUSY) } else { 0 };
+        self.small == BUSY
+    }
+}
+
 struct Copy {
     from: Shared,
     to: Sink,
     splices: bool,
     held: RefCell<Vec<u8>>,
     lost: Cell<bool>,
+    wide: Cell<bool>,
 }
 
 impl Copy {
     fn is_dry(&self) -> bool {
         self.held.borrow().is_empty() && sys::waiting(self.from.get()).unwrap_or(0) == 0
+    }
+
+    /// Lets both pipes hold what gathers. Where the kernel refuses, smaller pieces must do.
+    fn widen(&self) {
+        if let (false, Sink::Pipe(to)) = (self.wide.replace(true), &self.to) {
+            let size = i32::try_from(PIPE).unwrap_or(i32::MAX);
+            let _ = fcntl(self.from.get(), FcntlArg::F_SETPIPE_SZ(size));
+            let _ = fcntl(to.get(), FcntlArg::F_SETPIPE_SZ(size));
+        }
     }
 
     fn step(&self) -> Step {
@@ -170,7 +217,8 @@ impl Copy {
         let flags = SpliceFFlags::SPLICE_F_MOVE | SpliceFFlags::SPLICE_F_NONBLOCK;
         match splice(self.from.get(), None, to.get(), None, PIPE, flags) {
             Ok(0) => Step::End,
-            Ok(_) | Err(Errno::EINTR) => Step::Moved,
+            Ok(count) => Step::Moved(count),
+            Err(Errno::EINTR) => Step::Moved(0),
             Err(Errno::EAGAIN) => {
                 self.from.clear(READ);
                 to.clear(WRITE);
@@ -187,7 +235,7 @@ impl Copy {
                 // EIO is how a terminal's master says that nobody holds the other side.
                 Ok(0) | Err(Errno::EIO) => return Step::End,
                 Ok(count) => self.held.borrow_mut().extend_from_slice(&chunk[..count]),
-                Err(Errno::EINTR) => return Step::Moved,
+                Err(Errno::EINTR) => return Step::Moved(0),
                 Err(Errno::EAGAIN) => {
                     self.from.clear(READ);
                     // Only the source can help now; a stale edge of the sink would make this a busy loop.
@@ -236,7 +284,7 @@ impl Copy {
         if held.is_empty() {
             *held = Vec::new();
         }
-        Step::Moved
+        Step::Moved(0)
     }
 }
 
@@ -245,4 +293,24 @@ fn read_end_only(from: &Shared) -> io::Result<Shared> {
     let path = format!("/proc/self/fd/{}", from.get().as_raw_fd());
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path)?;
     Ok(Rc::new(Source::new(file.into(), READ)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BUSY, FULL, GATHER, Pace};
+    use std::time::Instant;
+
+    #[test]
+    fn only_many_small_pieces_in_a_row_make_a_stream_busy() {
+        let mut pace = Pace::default();
+        assert!(!pace.is_busy_after(1), "a line that comes alone");
+        assert!((1..BUSY).all(|_| !pace.is_busy_after(1)));
+        assert!(pace.is_busy_after(1));
+        assert!(!pace.is_busy_after(FULL), "a writer that may be held up");
+        for _ in 0..=BUSY {
+            pace.is_busy_after(1);
+        }
+        pace.last = Some(Instant::now() - 4 * GATHER);
+        assert!(!pace.is_busy_after(1), "a pause");
+    }
 }

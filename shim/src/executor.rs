@@ -216,6 +216,7 @@ struct Edges {
 pub struct Source<F: AsFd> {
     fd: F,
     key: u64,
+    interest: EpollFlags,
     edges: Rc<Edges>,
 }
 
@@ -237,12 +238,20 @@ impl<F: AsFd> Source<F> {
         ex.epoll.add(&fd, EpollEvent::new(flags, key))?;
         let edges = Rc::new(Edges { bits: Cell::new(READ | WRITE), changed: Notify::default() });
         ex.sources.borrow_mut().insert(key, edges.clone());
-        Ok(Source { fd, key, edges })
+        Ok(Source { fd, key, interest: flags, edges })
     }
 
     /// The descriptor itself.
     pub fn get(&self) -> &F {
         &self.fd
+    }
+
+    /// Stops or resumes the notice of edges. While it is stopped, whatever happens wakes nobody; on resuming, what is ready
+    /// then is an edge.
+    pub fn listen(&self, on: bool) {
+        let flags = if on { self.interest } else { EpollFlags::EPOLLET };
+        // It fails for a descriptor that is not registered only, and this one is.
+        let _ = executor().epoll.modify(&self.fd, &mut EpollEvent::new(flags, self.key));
     }
 
     /// Forgets readiness; call it when the kernel answered `EAGAIN`.

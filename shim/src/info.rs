@@ -4,7 +4,7 @@
 use std::io::{self, Read};
 use std::process::{Command, Stdio};
 
-use crate::api::{Any, Pair, RuntimeInfo, RuntimeVersion};
+use crate::api::{Any, RuntimeInfo, RuntimeVersion};
 use crate::options::Options;
 use crate::runtime::find;
 use crate::wire::{Bytes, Message};
@@ -28,23 +28,14 @@ pub fn info() -> Result<Vec<u8>, String> {
     let features = ask(&options, "features")?;
     // An old runtime has no such command, which is an answer, too.
     let features = features.map(|json| Any { type_url: FEATURES.to_owned(), value: Bytes(json) });
-    let version =
-        ask(&options, "--version")?.map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default();
-    let line = version.lines().next().unwrap_or_default();
-    let number = line.split_whitespace().last().unwrap_or_default();
-    let annotations = if line.is_empty() { Vec::new() } else { vec![pair("tare.runtime.version", line)] };
     let made = RuntimeInfo {
         name: "io.containerd.tare.v2".to_owned(),
-        version: Some(RuntimeVersion { version: env!("CARGO_PKG_VERSION").to_owned(), revision: number.to_owned() }),
+        version: Some(RuntimeVersion { version: env!("CARGO_PKG_VERSION").to_owned(), revision: String::new() }),
         options: any,
         features,
-        annotations,
+        annotations: Vec::new(),
     };
     Ok(made.encode())
-}
-
-fn pair(key: &str, value: &str) -> Pair {
-    Pair { key: key.to_owned(), value: value.to_owned() }
 }
 
 /// The standard output of a runtime command, `None` when the command fails.

@@ -65,7 +65,7 @@ pub struct Io {
     console: Rc<RefCell<Option<Shared>>>,
     logger: Option<Logger>,
     /// Sinks that wait for the terminal.
-    waiting: Option<(Option<Shared>, Option<Sink>)>,
+    waiting: Option<(Option<Shared>, Sink)>,
 }
 
 /// The container's ends. Dropped as soon as the runtime has them.
@@ -96,11 +96,12 @@ impl Io {
         if streams.terminal {
             let input = input(&streams.stdin)?;
             let output = match output("stdout", &streams.stdout, context).await? {
-                Opened::Null => None,
-                Opened::Sink(sink, _) => Some(sink),
+                // Somebody must read a terminal, or whoever writes to it waits for ever.
+                Opened::Null => Sink::File(null()?.into()),
+                Opened::Sink(sink, _) => sink,
                 Opened::Logger(logger, [out, _]) => {
                     io.logger = Some(logger);
-                    Some(Sink::Pipe(nonblocking(out, WRITE).map_err(|e| format!("stdout: {e}"))?))
+                    Sink::Pipe(nonblocking(out, WRITE).map_err(|e| format!("stdout: {e}"))?)
                 }
             };
             io.waiting = Some((input, output));
@@ -147,9 +148,7 @@ impl Io {
     pub fn attach(&mut self, master: OwnedFd) -> io::Result<()> {
         let Some((input, output)) = self.waiting.take() else { return Ok(()) };
         let console = nonblocking(master, READ | WRITE)?;
-        if let Some(to) = output {
-            self.outputs.push(Pump::start(console.clone(), to, false));
-        }
+        self.outputs.push(Pump::start(console.clone(), output, false));
         if let Some(from) = input {
             let pump = Pump::start(from, Sink::Terminal(console.clone()), false);
             executor::spawn(hang_up(pump.clone(), self.outputs.clone(), Rc::downgrade(&self.console)));

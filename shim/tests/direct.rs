@@ -16,9 +16,9 @@ use common::{
     start_action, wait_for, write_bundle,
 };
 use containerd_shim_tare::api::{
-    Any, CloseIoRequest, CreateRequest, DeleteResponse, Empty, IdRequest, KillRequest, Mount, PidResponse,
-    PidsResponse, ProcessDetails, ResizeRequest, RuntimeInfo, ShutdownRequest, StatsResponse, TaskExec, TaskExit,
-    UpdateRequest, WaitResponse, status,
+    Any, BootstrapResult, CloseIoRequest, ConnectResponse, CreateRequest, DeleteResponse, Empty, IdRequest,
+    KillRequest, Mount, PidResponse, PidsResponse, ProcessDetails, ResizeRequest, RuncOptions, RuntimeInfo,
+    ShutdownRequest, StatsResponse, TaskExec, TaskExit, UpdateRequest, WaitResponse, status,
 };
 use containerd_shim_tare::ttrpc::{REQUEST, frame};
 use containerd_shim_tare::wire::{Bytes, Message};
@@ -159,7 +159,15 @@ fn execs_end_before_the_init_and_clean_up() {
     shim.client.call::<PidResponse>("Start", &process("ex", "e1")).unwrap();
     assert_eq!(shim.wait("ex", "e1"), 3);
     assert_eq!(shim.client.call::<DeleteResponse>("Delete", &process("ex", "e1")).unwrap().exit_status, 3);
-    assert!(!shim.bundle("ex").join("e1.pid").exists());
+    assert!(!shim.bundle("ex").join("exec-e1.pid").exists());
+
+    // A name must not touch another file of the bundle, such as init.pid.
+    shim.add_exec("ex", "init", &["/bin/true"]).unwrap();
+    let init_pid = fs::read(shim.bundle("ex").join("init.pid")).unwrap();
+    shim.client.call::<PidResponse>("Start", &process("ex", "init")).unwrap();
+    shim.wait("ex", "init");
+    shim.client.call::<DeleteResponse>("Delete", &process("ex", "init")).unwrap();
+    assert_eq!(fs::read(shim.bundle("ex").join("init.pid")).unwrap(), init_pid);
 
     shim.add_exec("ex", "bad", &["/no/such"]).unwrap();
     let (_, text) = shim.client.call::<Empty>("Start", &process("ex", "bad")).unwrap_err();
@@ -177,13 +185,13 @@ fn execs_end_before_the_init_and_clean_up() {
     shim.kill("ex", "", 9).unwrap();
     assert_eq!(shim.wait("ex", ""), 137);
     assert_eq!(shim.wait("ex", "long"), 137);
-    shim.events.wait("exit", 3);
+    shim.events.wait("exit", 4);
     let exits: Vec<String> = shim.events.all::<TaskExit>("exit").into_iter().map(|e| e.id).collect();
-    assert_eq!(exits, ["e1", "long", "ex"], "the init's exit is the last one");
+    assert_eq!(exits, ["e1", "init", "long", "ex"], "the init's exit is the last one");
     shim.add_exec("ex", "late", &["/bin/true"]).unwrap_err();
     shim.client.call::<DeleteResponse>("Delete", &process("ex", "long")).unwrap();
     let added: Vec<String> = shim.events.all::<TaskExec>("exec-added").into_iter().map(|e| e.exec_id).collect();
-    assert_eq!(added, ["e1", "bad", "long"]);
+    assert_eq!(added, ["e1", "init", "bad", "long"]);
 }
 
 #[test]
@@ -623,6 +631,34 @@ fn a_serving_shim_has_few_capabilities() {
     assert_eq!(set(&own, "CapEff"), set(&own, "CapPrm"));
     assert_eq!(set(&own, "CapInh"), 0);
     assert_eq!(set(&own, "CapBnd"), set("self", "CapBnd"));
+}
+
+#[test]
+fn a_shim_goes_where_it_is_told() {
+    if !have(NEEDS) {
+        return;
+    }
+    let home = Home::new();
+    make_rootfs(&home.0.join("root"));
+    write_bundle(&home, "cg", &["/bin/true"], false, |_| {});
+    let group = format!("/{}", home.name());
+    let options = RuncOptions { shim_cgroup: group.clone(), binary_name: "runc".into(), ..RuncOptions::default() };
+    let answer = common::start_with_options(&home, "cg", Any::of("containerd.runc.v1.Options", &options), true);
+    let result = BootstrapResult::decode(&answer.stdout).unwrap();
+    assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
+    let mut client = Client::connect(&PathBuf::from(result.address.strip_prefix("unix://").unwrap()));
+    let pid = client.call::<ConnectResponse>("Connect", &id("cg")).unwrap().shim_pid;
+    let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap();
+    let cgroups = read("cgroup");
+    assert!(cgroups.lines().filter(|l| l.ends_with(&group)).count() >= 1, "{cgroups}");
+    let engine: i32 = fs::read_to_string("/proc/self/oom_score_adj").unwrap().trim().parse().unwrap();
+    assert_eq!(read("oom_score_adj").trim(), (engine + 1).min(1000).to_string());
+    let stat = read("stat");
+    let group_leader = stat.rsplit(") ").next().unwrap().split(' ').nth(2).unwrap();
+    assert_eq!(group_leader, pid.to_string(), "a process group of its own");
+    client.call::<Empty>("Shutdown", &ShutdownRequest::default()).unwrap();
+    wait_for("the end", || (!PathBuf::from(format!("/proc/{pid}")).exists()).then_some(()));
+    common::remove_cgroups(&home.name());
 }
 
 #[test]

@@ -78,8 +78,8 @@ impl Container {
     }
 
     async fn launch_exec(&self, process: &Process) -> Result<u32, String> {
-        let spec = self.bundle.file(&format!("{}-process.json", process.exec_id));
-        let pid_name = format!("{}.pid", process.exec_id);
+        let spec = self.bundle.file(&format!("exec-{}.json", process.exec_id));
+        let pid_name = format!("exec-{}.pid", process.exec_id);
         let pid_file = self.bundle.file(&pid_name).to_string_lossy().into_owned();
         fs::write(&spec, &process.spec).map_err(|e| format!("{}: {e}", spec.display()))?;
         let spec_path = spec.to_string_lossy().into_owned();
@@ -104,7 +104,7 @@ impl Container {
         }
         self.execs.borrow_mut().remove(&process.exec_id);
         // There is none when it was never started.
-        let _ = fs::remove_file(self.bundle.file(&format!("{}.pid", process.exec_id)));
+        let _ = fs::remove_file(self.bundle.file(&format!("exec-{}.pid", process.exec_id)));
         sys::trim_memory();
         Ok((process.pid.get(), process.exit.get()))
     }

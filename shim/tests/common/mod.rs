@@ -363,7 +363,7 @@ impl Drop for Shim {
     }
 }
 
-fn remove_cgroups(name: &str) {
+pub fn remove_cgroups(name: &str) {
     for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
         let _ = fs::remove_dir(hierarchy.path().join(name));
     }
@@ -398,7 +398,10 @@ pub fn action(home: &Home, id: &str, verb: &str) -> Command {
 
 /// Runs `start` as containerd 2.3 does (`modern`) or as those before it.
 pub fn start_action(home: &Home, id: &str, runtime: &str, modern: bool) -> Output {
-    let options = runc_options(home, runtime);
+    start_with_options(home, id, runc_options(home, runtime), modern)
+}
+
+pub fn start_with_options(home: &Home, id: &str, options: Any, modern: bool) -> Output {
     let input = if modern {
         let params = BootstrapParams {
             instance_id: id.into(),
