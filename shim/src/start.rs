@@ -167,7 +167,10 @@ fn enter_cgroup(path: &str) -> io::Result<()> {
     if mount.join("cgroup.procs").exists() {
         return enter(&mount.join(path));
     }
-    for entry in fs::read_dir(mount)?.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())) {
+    // A directory without this file is none of the kernel's: an unused place for a hierarchy.
+    let is_hierarchy =
+        |e: &fs::DirEntry| e.file_type().is_ok_and(|t| t.is_dir()) && e.path().join("cgroup.procs").exists();
+    for entry in fs::read_dir(mount)?.flatten().filter(is_hierarchy) {
         enter(&entry.path().join(path))?;
     }
     Ok(())
