@@ -1,0 +1,91 @@
+//! The `delete` action: the engine calls it after every end of a shim, so usually there is nothing left to do, and then
+//! nothing is done. Else it removes what a dead shim left.
+
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::api::DeleteResponse;
+use crate::bundle::Bundle;
+use crate::cli::Arguments;
+use crate::mounts;
+use crate::options::Options;
+use crate::reaper::Reaper;
+use crate::runtime::{Runtime, find};
+use crate::wire::Message;
+
+/// The engine gives up after five seconds; a hanging runtime must not take the rest of the clean-up with it.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// 128 + SIGKILL: how a container ends that outlived its shim.
+const KILLED: u32 = 137;
+
+/// Runs the action; gives what is to be printed and what is to be warned of.
+///
+/// # Errors
+/// When it is not even known which container is meant.
+pub fn delete(arguments: &Arguments) -> Result<(Vec<u8>, Vec<String>), String> {
+    let bundle = Bundle::at(bundle(arguments)?);
+    let mut warnings = Vec::new();
+    let pid = bundle.pid("init.pid").unwrap_or(0);
+    if let Some(options) = bundle.begun() {
+        match delete_container(arguments, options, &bundle) {
+            Ok(()) => bundle.end(),
+            Err(text) => warnings.push(text),
+        }
+    }
+    mounts::unmount(&bundle.rootfs());
+    remove_dead_socket(&bundle);
+    let answer = DeleteResponse { pid, exit_status: KILLED, exited_at: Some(SystemTime::now().into()) };
+    Ok((answer.encode(), warnings))
+}
+
+/// The bundle: as told, or beside the current one, because an engine may run this in another group member's.
+fn bundle(arguments: &Arguments) -> Result<PathBuf, String> {
+    if let Some(path) = &arguments.bundle {
+        return Ok(path.clone());
+    }
+    if arguments.id.is_empty() || arguments.id.contains('/') || arguments.id.starts_with('.') {
+        return Err(format!("-id {:?} is no valid name", arguments.id));
+    }
+    let here = std::env::current_dir().map_err(|e| format!("current directory: {e}"))?;
+    here.parent().map(|above| above.join(&arguments.id)).ok_or_else(|| "the current directory has no parent".to_owned())
+}
+
+fn delete_container(arguments: &Arguments, options: Options, bundle: &Bundle) -> Result<(), String> {
+    let binary = find(options.binary())?;
+    let runtime = Runtime::new(options, &arguments.namespace, bundle, Rc::new(Reaper::default()))?;
+    let line = runtime.command_line("delete", &["--force", &arguments.id]);
+    let mut child = Command::new(binary)
+        .args(&line[1..])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|e| format!("{}: {e}", line[0]))?;
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match child.try_wait().map_err(|e| format!("{}: {e}", line[0]))? {
+            Some(status) if status.success() => return Ok(()),
+            Some(status) => return Err(format!("{} delete --force {}: {status}", line[0], arguments.id)),
+            None if Instant::now() > until => {
+                // It is told to end; whether it does is not waited for.
+                let _ = child.kill();
+                return Err(format!("{} delete --force {}: no end within {PATIENCE:?}", line[0], arguments.id));
+            }
+            None => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+}
+
+/// The socket that `start` noted, if nobody answers there any more.
+fn remove_dead_socket(bundle: &Bundle) {
+    let Ok(address) = fs::read_to_string(bundle.file("address")) else { return };
+    let Some(path) = address.trim().strip_prefix("unix://").map(Path::new) else { return };
+    if UnixStream::connect(path).is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionRefused) {
+        // Somebody else may have removed it meanwhile.
+        let _ = fs::remove_file(path);
+    }
+}

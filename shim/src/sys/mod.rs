@@ -1,0 +1,126 @@
+//! The only unsafe code of the shim: system calls that neither std nor nix wraps. No policy here.
+
+#![allow(unsafe_code)]
+
+pub mod capability;
+pub mod idmap;
+pub mod spawn;
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, getsockopt, recvmsg, sockopt::PeerCredentials};
+use nix::unistd::{ForkResult, Pid};
+
+/// The effective user of this process.
+#[must_use]
+pub fn own_uid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+/// The user at the other end of a connected socket (`SO_PEERCRED`, unix(7)).
+///
+/// # Errors
+/// `getsockopt`'s.
+pub fn peer_uid(stream: &UnixStream) -> io::Result<u32> {
+    Ok(getsockopt(stream, PeerCredentials)?.uid())
+}
+
+/// Forks this process. `None` in the child, the child's pid in the parent.
+///
+/// # Errors
+/// `fork`'s.
+pub fn fork() -> io::Result<Option<Pid>> {
+    // SAFETY: this process has one thread wherever this is called (`start`, the mounts' helpers), so that no lock can be held by
+    // a thread that the child lacks.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Child => Ok(None),
+        ForkResult::Parent { child } => Ok(Some(child)),
+    }
+}
+
+/// Ends a forked child at once, without the parent's exit handlers and buffers.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit takes a number and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// How many bytes can be read from a pipe, fifo or terminal now (`FIONREAD`, ioctl_tty(2)).
+///
+/// # Errors
+/// `ENOTTY` for a descriptor that has no such notion.
+pub fn waiting(fd: impl AsFd) -> io::Result<usize> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int through the pointer, which outlives the call; the descriptor is borrowed.
+    let done = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(usize::try_from(count).unwrap_or(0)) }
+}
+
+/// Sets the size of a terminal (`TIOCSWINSZ`, ioctl_tty(2)).
+///
+/// # Errors
+/// `EIO` or `ENOTTY` when the terminal is gone or none.
+pub fn resize(terminal: impl AsFd, columns: u16, rows: u16) -> io::Result<()> {
+    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCSWINSZ reads one winsize through the pointer, which outlives the call; the descriptor is borrowed.
+    let done = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Receives one descriptor that the peer passes (`SCM_RIGHTS`, unix(7)); it is close-on-exec.
+///
+/// # Errors
+/// `recvmsg`'s, `WouldBlock` included; `UnexpectedEof` when the peer closed or passed none.
+pub fn receive_fd(stream: &UnixStream) -> io::Result<OwnedFd> {
+    let mut byte = [0u8; 512];
+    let mut space = nix::cmsg_space!([RawFd; 4]);
+    let mut parts = [io::IoSliceMut::new(&mut byte)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
+    let mut received = Vec::new();
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(fds) = control {
+            // SAFETY: the kernel has just made these descriptors for this process; nobody else owns them.
+            received.extend(fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+        }
+    }
+    received.into_iter().next().ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "no descriptor was passed"))
+}
+
+/// Closes everything but the standard streams: what an engine leaked must not stay in the shim, nor leak on into runtimes and
+/// loggers. To be called before this process has opened anything.
+pub fn close_inherited() {
+    // SAFETY: nothing in this process owns a descriptor above 2 yet, so nobody can miss what is closed. A kernel before 5.9
+    // refuses the call; then the engine's own care must do.
+    unsafe { libc::syscall(libc::SYS_close_range, 3 as libc::c_uint, libc::c_uint::MAX, 0 as libc::c_uint) };
+}
+
+/// kill(2) with any number: engines send real-time signals, too, which nix has no names for.
+///
+/// # Errors
+/// `EINVAL`, `EPERM`, `ESRCH`.
+pub fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
+    // SAFETY: kill takes numbers only.
+    Errno::result(unsafe { libc::kill(pid, signal) }).map(drop)
+}
+
+/// Keeps the heap small: freed memory goes back to the kernel.
+pub fn trim_memory() {
+    // SAFETY: malloc_trim may be called at any time.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// Makes a core-scheduling group of this process group (`PR_SCHED_CORE`, kernel admin-guide hw-vuln/core-scheduling).
+///
+/// # Errors
+/// `EINVAL` or `ENODEV` where the kernel or the processor has none.
+pub fn core_sched_group() -> io::Result<()> {
+    const PR_SCHED_CORE: libc::c_int = 62;
+    const CREATE: libc::c_ulong = 1;
+    const PROCESS_GROUP: libc::c_ulong = 2;
+    // SAFETY: this prctl takes numbers only.
+    let done = unsafe { libc::prctl(PR_SCHED_CORE, CREATE, 0 as libc::c_ulong, PROCESS_GROUP, 0 as libc::c_ulong) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
