@@ -12,6 +12,7 @@ use crate::request::Request;
 use crate::run::{cgroup, parent};
 use crate::spec::Spec;
 use crate::state::{self, Dir, Journal, Record, StateError};
+use crate::sys::memory::forget_code;
 use crate::sys::{fs, io_text, process};
 use crate::time::Timestamp;
 use crate::walk::{self, Means, Ready};
@@ -137,7 +138,11 @@ pub struct Created {
 /// # Errors
 /// Every problem of the configuration.
 pub fn compile(spec: &Spec<'_>, request: &Request) -> Result<Compiled> {
-    let compiled = compile::compile(spec, &host::facts(Some(spec))?, request)?;
+    let facts = host::facts(Some(spec))?;
+    // Each phase has code of its own: what the one before needed goes, so that the peak is that of one.
+    forget_code();
+    let compiled = compile::compile(spec, &facts, request)?;
+    forget_code();
     check::check(&compiled.plan).map_err(|broken| {
         Error::new(format!("the plan is not sound, which is a defect of this program: {}", broken.join("; ")))
     })?;
@@ -154,7 +159,6 @@ pub fn create(bundle: &Bundle, ask: Create) -> Result<Created> {
         return Err(Problems { errors: unknown, warnings: Vec::new() }.into());
     }
     let Compiled { plan, warnings } = compile(&spec, &ask.request)?;
-    crate::sys::memory::forget_code();
     let dir = state::create(&ask.root, &ask.request.id)?;
     let made = walk_in(&dir, bundle, &spec, &plan, ask);
     match made {
