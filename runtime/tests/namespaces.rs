@@ -233,7 +233,22 @@ fn what_this_version_cannot_do_is_refused() {
     if !ready() {
         return;
     }
-    case().set("/linux/memoryPolicy", json!({"mode": "MPOL_BIND", "nodes": "0"})).refused(&["linux.memoryPolicy"]);
     case().set("/linux/intelRdt", json!({"closID": "x"})).refused(&["linux.intelRdt"]);
     case().set("/linux/netDevices", json!({"eth9": {}})).refused(&["linux.netDevices"]);
+}
+
+#[test]
+fn a_memory_policy_is_the_programs() {
+    if !ready() || !std::path::Path::new("/proc/self/numa_maps").exists() {
+        return;
+    }
+    let first = |case: Case| case.script("cut -d' ' -f2 /proc/self/numa_maps | sort -u");
+    first(
+        case().set("/linux/memoryPolicy", json!({"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]})),
+    )
+    .yields("bind=static:0");
+    first(case().set("/linux/memoryPolicy", json!({"mode": "MPOL_LOCAL"}))).yields("local");
+    case()
+        .set("/linux/memoryPolicy", json!({"mode": "MPOL_BIND"}))
+        .refused(&["linux.memoryPolicy", "invalid memory policy"]);
 }
