@@ -154,6 +154,7 @@ pub fn create(bundle: &Bundle, ask: Create) -> Result<Created> {
         return Err(Problems { errors: unknown, warnings: Vec::new() }.into());
     }
     let Compiled { plan, warnings } = compile(&spec, &ask.request)?;
+    parent::foresee(&plan).map_err(Error::new)?;
     crate::sys::memory::forget_code();
     let dir = state::create(&ask.root, &ask.request.id)?;
     let made = walk_in(&dir, bundle, &spec, &plan, ask);

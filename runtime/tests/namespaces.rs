@@ -102,6 +102,12 @@ fn a_path_of_another_type_is_refused_before_anything_is_made() {
         return;
     }
     case().namespace("network", Some("/proc/self/ns/uts")).refused(&["linux.namespaces[", "].path"]);
+    for (kind, path) in [("mount", "/proc/self/ns/net"), ("network", "/proc/self/ns/mnt")] {
+        let case = case().namespace(kind, Some(path));
+        case.create().refused(&["linux.namespaces[", "].path", &format!("is no {kind} namespace")]);
+        assert_eq!(case.left(), Vec::<String>::new());
+        case.on("state").refused(&["does not exist"]);
+    }
     case().namespace("ipc", Some("/etc/passwd")).refused(&["linux.namespaces[", "].path"]);
     case().namespace("ipc", Some("/no/where")).refused(&["linux.namespaces[", "].path", "no such file or directory"]);
     case().namespace("ipc", Some("relative")).refused(&["linux.namespaces[", "].path"]);
