@@ -52,6 +52,11 @@ pub mod attr {
     pub const NOSYMFOLLOW: u64 = 0x0020_0000;
 }
 
+/// Words of a mask of memory nodes: room for the most that a kernel can have (CONFIG_NODES_SHIFT is 10 at the highest).
+pub const NODE_WORDS: usize = 16;
+/// A mask of memory nodes, as set_mempolicy(2) takes it.
+pub type NodeMask = [u64; NODE_WORDS];
+
 /// Propagation types, see mount(2).
 pub mod propagation {
     /// `unbindable`

@@ -40,6 +40,8 @@ pub struct Error {
     pub message: String,
     /// Whether it says that there is no such container.
     pub missing: bool,
+    /// Whether it was a hook that failed.
+    hook: bool,
 }
 
 /// The answer of an operation.
@@ -48,7 +50,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error with this sentence.
     pub fn new(message: impl Into<String>) -> Self {
-        Error { message: message.into(), missing: false }
+        Error { message: message.into(), missing: false, hook: false }
     }
 }
 
@@ -62,7 +64,7 @@ impl std::error::Error for Error {}
 
 impl From<StateError> for Error {
     fn from(e: StateError) -> Self {
-        Error { missing: e.missing, message: e.message }
+        Error { missing: e.missing, ..Error::new(e.message) }
     }
 }
 
@@ -74,7 +76,13 @@ macro_rules! from_errors {
     })* };
 }
 
-from_errors!(Problems, walk::WalkError, host::HostError, cgroup::Error, crate::sys::Fault);
+impl From<walk::WalkError> for Error {
+    fn from(e: walk::WalkError) -> Self {
+        Error { hook: e.hook, ..Error::new(e.message) }
+    }
+}
+
+from_errors!(Problems, host::HostError, cgroup::Error, crate::sys::Fault);
 
 /// A bundle: its directory, and the text of its configuration.
 pub struct Bundle {
@@ -149,31 +157,43 @@ pub fn compile(spec: &Spec<'_>, request: &Request) -> Result<Compiled> {
     Ok(compiled)
 }
 
-/// Makes a container from a bundle, up to the point where its program could be executed. Whatever fails is undone.
+/// Makes a container from a bundle, up to the point where its program could be executed. Whatever fails is undone;
+/// after a hook that failed the poststop hooks run, and `warn` is told of those that fail, too.
 ///
 /// # Errors
 /// What is wrong with the configuration, or the step that failed.
-pub fn create(bundle: &Bundle, ask: Create) -> Result<Created> {
+pub fn create(bundle: &Bundle, ask: Create, warn: &mut dyn FnMut(String)) -> Result<Created> {
     let (spec, unknown) = bundle.spec()?;
     if ask.strict && !unknown.is_empty() {
         return Err(Problems { errors: unknown, warnings: Vec::new() }.into());
     }
     let Compiled { plan, warnings } = compile(&spec, &ask.request)?;
+    parent::foresee(&plan).map_err(Error::new)?;
     let dir = state::create(&ask.root, &ask.request.id)?;
+    let id = ask.request.id.clone();
     let made = walk_in(&dir, bundle, &spec, &plan, ask);
     match made {
         Ok((record, ready)) => Ok(Created { dir, record, warnings, plan, ready }),
         Err(error) => {
-            let left = undo::replay(&dir.journal().undo);
-            if left.is_empty() {
-                return Err(match dir.remove() {
-                    Ok(()) => error,
-                    Err(left) => Error::new(format!("({left}) {error}")),
-                });
-            }
-            // What could not be undone stays on record: `delete --force` tries again.
-            Err(Error::new(format!("(left behind: {}) {error}", left.join(", "))))
+            // runtime.md, Lifecycle, steps 3 to 5: after a hook that failed the life goes on at step 12.
+            let hooks = if error.hook { compile::late_hooks(&spec, &id, &bundle.path, "poststop") } else { Vec::new() };
+            let error = withdraw(&dir, error);
+            poststop(hooks, warn);
+            Err(error)
         }
+    }
+}
+
+/// Undoes a creation that failed for a reason, which is answered.
+fn withdraw(dir: &Dir, why: Error) -> Error {
+    let left = undo::replay(&dir.journal().undo);
+    if !left.is_empty() {
+        // What could not be undone stays on record: `delete --force` tries again.
+        return Error::new(format!("(left behind: {}) {why}", left.join(", ")));
+    }
+    match dir.remove() {
+        Ok(()) => why,
+        Err(left) => Error::new(format!("({left}) {why}")),
     }
 }
 
@@ -310,15 +330,17 @@ impl Started {
     /// Waits until the program runs, and runs the poststart hooks. Only for a container without a gate.
     ///
     /// # Errors
-    /// The step or hook that failed; the container is undone.
-    pub fn until_running(&self) -> Result<()> {
+    /// The step or hook that failed; the container is deleted, and `warn` is told of poststop hooks that fail.
+    pub fn until_running(&self, warn: &mut dyn FnMut(String)) -> Result<()> {
         let executed = self.ready.until_executed(&self.plan);
         let executed = executed.map_err(|e| Error::from(e.explained_in(Path::new(&self.record.rootfs))));
         let running = executed.and_then(|()| poststart(&self.dir, &self.record));
         if running.is_err() {
             let _ = process::pidfd_kill(self.ready.pidfd.as_fd(), libc::SIGKILL);
             let _ = process::wait(self.ready.pidfd.as_fd(), true);
+            let hooks = late_hooks(&self.dir, &self.record, "poststop");
             let _ = destroy(&self.dir, Some(&self.record));
+            poststop(hooks, warn);
         }
         self.dir.unlock();
         running
@@ -388,6 +410,16 @@ fn poststart(dir: &Dir, record: &Record) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The poststop hooks of a container that is gone: one that fails is warned of, and the rest go on (runtime.md, Lifecycle,
+/// step 13).
+fn poststop(hooks: Vec<HookOp>, warn: &mut dyn FnMut(String)) {
+    for hook in hooks {
+        if let Err(text) = parent::run_late_hook(&hook, 0) {
+            warn(format!("hooks.poststop[{}]: {text}", hook.index));
+        }
+    }
 }
 
 /// Sends a signal to a container's process, or to all of its processes.
@@ -474,12 +506,7 @@ pub fn delete(root: &Path, id: &str, force: bool, warn: &mut dyn FnMut(String)) 
     }
     let hooks = record.as_ref().map(|r| late_hooks(&dir, r, "poststop")).unwrap_or_default();
     destroy(&dir, record.as_ref())?;
-    for hook in hooks {
-        // runtime.md, Lifecycle, step 13: a warning, and the rest goes on.
-        if let Err(text) = parent::run_late_hook(&hook, 0) {
-            warn(format!("hooks.poststop[{}]: {text}", hook.index));
-        }
-    }
+    poststop(hooks, warn);
     Ok(())
 }
 
@@ -494,14 +521,14 @@ fn destroy(dir: &Dir, record: Option<&Record>) -> Result<()> {
     }
     // Whichever of the two can be read: they say the same.
     let journal;
-    let undos = match record {
-        Some(record) => &record.undo,
+    let (undos, boot) = match record {
+        Some(record) => (&record.undo, &record.boot_id),
         None => {
             journal = dir.journal();
-            &journal.undo
+            (&journal.undo, &journal.boot_id)
         }
     };
-    if record.is_some_and(|r| dir.is_of_another_boot(&r.boot_id)) {
+    if dir.is_of_another_boot(boot) {
         undo::sweep(undos);
         return Ok(dir.remove()?);
     }
@@ -531,10 +558,6 @@ pub fn clean_up(started: &Started, warn: &mut dyn FnMut(String)) -> Result<()> {
     }
     let hooks = late_hooks(&started.dir, &started.record, "poststop");
     destroy(&started.dir, Some(&started.record))?;
-    for hook in hooks {
-        if let Err(text) = parent::run_late_hook(&hook, 0) {
-            warn(format!("hooks.poststop[{}]: {text}", hook.index));
-        }
-    }
+    poststop(hooks, warn);
     Ok(())
 }

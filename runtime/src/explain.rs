@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use crate::abi::{CAPABILITIES, RLIMITS, attr, clone, file, propagation};
 use crate::op::{
-    Attr, CapSets, DeviceOp, EnterRoot, InitOp, JoinerOp, MountOp, MountSource, ParentOp, Rlimit, Scheduler, Tasks,
+    Attr, CapSets, DeviceOp, EnterRoot, InitOp, JoinerOp, MountOp, MountSource, NodeMask, ParentOp, Rlimit, Scheduler,
+    Tasks,
 };
 use crate::plan::{Act, Lane, Mark, OnErr, Plan, Undo};
 
@@ -77,6 +78,22 @@ fn resource_limit(rlimit: &Rlimit) -> String {
     let name = RLIMITS.get(rlimit.resource as usize).unwrap_or(&"?");
     let (soft, hard) = (limit(rlimit.soft), limit(rlimit.hard));
     if soft == hard { format!("set {name} to {soft}") } else { format!("set {name} to {soft}, at most {hard}") }
+}
+
+/// `bind on nodes 0 1, static`: the numbers of linux/mempolicy.h.
+fn memory_policy(mode: u32, nodes: &NodeMask) -> String {
+    const NAMES: [&str; 7] =
+        ["default", "preferred", "bind", "interleave", "local", "preferred-many", "weighted-interleave"];
+    const FLAGS: [(u32, &str); 3] = [(1 << 13, "balancing"), (1 << 14, "relative"), (1 << 15, "static")];
+    let mut line = (*NAMES.get((mode & 0xfff) as usize).unwrap_or(&"?")).to_owned();
+    let set = (0..nodes.len() * 64).filter(|node| nodes[node / 64] >> (node % 64) & 1 != 0);
+    for (i, node) in set.enumerate() {
+        let _ = write!(line, "{}{node}", if i == 0 { " on nodes " } else { " " });
+    }
+    for (_, name) in FLAGS.iter().filter(|(bit, _)| mode & bit != 0) {
+        let _ = write!(line, ", {name}");
+    }
+    line
 }
 
 fn scheduling(s: &Scheduler) -> String {
@@ -232,6 +249,7 @@ fn process(op: &InitOp) -> String {
     match op {
         InitOp::Keyring(name) => format!("join session keyring {}", text(name)),
         InitOp::Personality(domain) => format!("set personality {}", if *domain == 0 { "LINUX" } else { "LINUX32" }),
+        InitOp::MemoryPolicy { mode, nodes } => format!("set memory policy {}", memory_policy(*mode, nodes)),
         InitOp::Rlimit(rlimit) => resource_limit(rlimit),
         InitOp::Umask(mask) => format!("set umask {mask:04o}"),
         InitOp::NoNewPrivileges => "set no_new_privs".to_owned(),

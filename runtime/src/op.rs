@@ -7,7 +7,7 @@
 
 use std::ffi::CString;
 
-pub use crate::abi::{CapSets, Scheduler};
+pub use crate::abi::{CapSets, NodeMask, Scheduler};
 
 pub mod cgroup;
 pub mod seccomp;
@@ -304,6 +304,13 @@ pub enum InitOp {
     Keyring(CString),
     /// personality(2).
     Personality(u64),
+    /// set_mempolicy(2).
+    MemoryPolicy {
+        /// MPOL_…, with the flags or-ed in.
+        mode: u32,
+        /// The nodes; none of them is no mask at all.
+        nodes: Box<NodeMask>,
+    },
     /// umask(2).
     Umask(u32),
     /// prctl(2), PR_SET_NO_NEW_PRIVS.

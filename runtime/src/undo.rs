@@ -94,6 +94,10 @@ fn unmount_in(path: &str, namespace: &str) -> Result<(), String> {
     let Ok(text) = CString::new(namespace) else { return Ok(()) };
     // A namespace that is gone has taken its mounts along.
     let Ok(ns) = fs::open(&text, libc::O_RDONLY) else { return Ok(()) };
+    // Nothing was ever mounted in what is no mount namespace: the config was wrong, or its path is another's by now.
+    if process::namespace_kind(ns.as_fd()) != Ok(clone::NEWNS) {
+        return Ok(());
+    }
     let child = process::clone3(0, None).map_err(|f| f.to_string())?;
     let Cloned::Parent(_, pidfd) = child else {
         let done = process::setns(ns.as_fd(), clone::NEWNS).and_then(|()| unmount(path));
@@ -102,5 +106,17 @@ fn unmount_in(path: &str, namespace: &str) -> Result<(), String> {
     match process::wait(pidfd.as_fd(), true) {
         Ok(Some(Ended::Exited(0))) => Ok(()),
         _ => Err(format!("detach {path} in the mount namespace {namespace}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_mount_namespace_has_no_mount_to_undo() {
+        let undo = |ns: &str| Undo::Unmount { path: "/no/where".to_owned(), namespace: Some(ns.to_owned()) };
+        let undos = ["/proc/self/ns/net", "/etc/passwd", "/no/namespace"].map(undo);
+        assert_eq!(replay(&undos), Vec::<String>::new());
     }
 }

@@ -10,6 +10,7 @@
 pub mod capabilities;
 mod hooks;
 mod linux;
+mod memory;
 mod mounts;
 mod namespaces;
 mod process;
@@ -17,6 +18,7 @@ pub mod sysctl;
 #[cfg(test)]
 mod tests;
 
+pub use memory::memory_policy;
 pub use process::cpu_list;
 
 use crate::error::Problems;

@@ -43,6 +43,8 @@ pub struct WalkError {
     pub message: String,
     /// Where it was the program that could not be executed: which, and where in the sentence a hint belongs.
     pub program: Option<Box<(Program, usize)>>,
+    /// Whether it was a hook that failed: the lifecycle goes on with the poststop hooks then.
+    pub hook: bool,
 }
 
 impl WalkError {
@@ -136,7 +138,7 @@ pub fn walk(plan: &Plan, means: Means) -> Result<Ready, WalkError> {
 }
 
 fn sentence(text: impl Into<String>) -> WalkError {
-    WalkError { message: text.into(), program: None }
+    WalkError { message: text.into(), program: None, hook: false }
 }
 
 impl Ready {
@@ -241,7 +243,8 @@ impl<'p> Walker<'p> {
             if let Err(failed) = done {
                 // Init may have failed first, and the parent's failure be no more than the echo of it.
                 self.hear_failure()?;
-                return Err(sentence(format!("{}: {}", step.from, failed.text)));
+                let hook = matches!(step.act, Act::Parent(ParentOp::Hook(_)));
+                return Err(WalkError { hook, ..sentence(format!("{}: {}", step.from, failed.text)) });
             }
             if self.edges.awaited[n]
                 && let Some(child) = &self.child
@@ -421,7 +424,8 @@ fn told(plan: &Plan, message: &Message) -> WalkError {
     };
     let field = format!("{}: {lane}", step.from);
     let program = program_of(plan, &step.act, message.value).map(|program| Box::new((program, field.len())));
-    WalkError { message: field + &text, program }
+    let hook = matches!(step.act, Act::Init(InitOp::Hook(_)));
+    WalkError { message: field + &text, program, hook }
 }
 
 /// The program that a step looked for or executed.

@@ -105,6 +105,38 @@ fn a_hook_that_fails_before_start_fails_the_creation() {
 }
 
 #[test]
+fn after_a_hook_that_failed_the_poststop_hooks_run() {
+    if !ready() {
+        return;
+    }
+    for kind in KINDS.into_iter().filter(|kind| *kind != "poststop") {
+        let case = case().set(&format!("/hooks/{kind}/-"), hook("exit 3"));
+        let (state, file) = (case.state_dir().display().to_string(), case.dir.join("stopped"));
+        let last = hook(&format!("test ! -e {state} && cat >{}", file.display()));
+        let case = case.set("/hooks/poststop/-", hook("exit 4")).set("/hooks/poststop/-", last);
+        let before = matches!(kind, "prestart" | "createRuntime" | "createContainer");
+        let out = if before { case.create() } else { case.run() };
+        assert!(out.err.contains("level=warning") && out.err.contains("hooks.poststop[0]"), "{kind}: {}", out.err);
+        out.refused(&[&format!("hooks.{kind}[0]")]);
+        let told: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        assert_eq!((&told["id"], &told["status"]), (&json!(case.id), &json!("stopped")), "{kind}");
+        assert_eq!(case.left(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_creation_that_fails_without_a_hook_runs_no_poststop_hook() {
+    if !ready() {
+        return;
+    }
+    let case = case();
+    let file = case.dir.join("stopped");
+    let case = case.set("/hooks/poststop/-", hook(&format!("touch {}", file.display())));
+    case.args(&["/no/such/program"]).create().refused(&["process.args[0]"]);
+    assert!(!file.exists());
+}
+
+#[test]
 fn a_start_container_hook_that_fails_fails_the_start() {
     if !ready() {
         return;

@@ -102,6 +102,12 @@ fn a_path_of_another_type_is_refused_before_anything_is_made() {
         return;
     }
     case().namespace("network", Some("/proc/self/ns/uts")).refused(&["linux.namespaces[", "].path"]);
+    for (kind, path) in [("mount", "/proc/self/ns/net"), ("network", "/proc/self/ns/mnt")] {
+        let case = case().namespace(kind, Some(path));
+        case.create().refused(&["linux.namespaces[", "].path", &format!("is no {kind} namespace")]);
+        assert_eq!(case.left(), Vec::<String>::new());
+        case.on("state").refused(&["does not exist"]);
+    }
     case().namespace("ipc", Some("/etc/passwd")).refused(&["linux.namespaces[", "].path"]);
     case().namespace("ipc", Some("/no/where")).refused(&["linux.namespaces[", "].path", "no such file or directory"]);
     case().namespace("ipc", Some("relative")).refused(&["linux.namespaces[", "].path"]);
@@ -233,7 +239,22 @@ fn what_this_version_cannot_do_is_refused() {
     if !ready() {
         return;
     }
-    case().set("/linux/memoryPolicy", json!({"mode": "MPOL_BIND", "nodes": "0"})).refused(&["linux.memoryPolicy"]);
     case().set("/linux/intelRdt", json!({"closID": "x"})).refused(&["linux.intelRdt"]);
     case().set("/linux/netDevices", json!({"eth9": {}})).refused(&["linux.netDevices"]);
+}
+
+#[test]
+fn a_memory_policy_is_the_programs() {
+    if !ready() || !std::path::Path::new("/proc/self/numa_maps").exists() {
+        return;
+    }
+    let first = |case: Case| case.script("cut -d' ' -f2 /proc/self/numa_maps | sort -u");
+    first(
+        case().set("/linux/memoryPolicy", json!({"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]})),
+    )
+    .yields("bind=static:0");
+    first(case().set("/linux/memoryPolicy", json!({"mode": "MPOL_LOCAL"}))).yields("local");
+    case()
+        .set("/linux/memoryPolicy", json!({"mode": "MPOL_BIND"}))
+        .refused(&["linux.memoryPolicy", "invalid memory policy"]);
 }

@@ -50,7 +50,7 @@ pub(super) fn run(cx: &Context, ask: cli::Run) -> Outcome {
     // Before the program can write its first line.
     let master = receive_master(ours);
     let started = created.release()?;
-    started.until_running()?;
+    started.until_running(&mut |text| cx.log.warn(&text))?;
     let Some(mut monitor) = monitor else {
         if let Some(relay) = relay {
             relay.relay(started.record.pid, started.pidfd().as_fd()).map_err(container::Error::new)?;
@@ -101,7 +101,7 @@ fn make(
         strict: ask.strict,
         pid_file: ask.pid_file.as_ref().map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone())),
     };
-    let created = container::create(bundle, create)?;
+    let created = container::create(bundle, create, &mut |text| cx.log.warn(&text))?;
     for warning in &created.warnings {
         cx.log.warn(&warning.to_string());
     }

@@ -150,9 +150,10 @@ fn meaning(option: &str) -> Option<Means> {
         "noatime" => Flag(attr::NOATIME, attr::ATIME, MS_NOATIME, MS_STRICTATIME | MS_RELATIME, ""),
         "strictatime" => Flag(attr::STRICTATIME, attr::ATIME, MS_STRICTATIME, MS_NOATIME | MS_RELATIME, ""),
         "relatime" => Flag(0, attr::ATIME, MS_RELATIME, MS_NOATIME | MS_STRICTATIME, ""),
-        "atime" | "norelatime" | "nostrictatime" => {
-            Flag(0, attr::ATIME, 0, MS_NOATIME | MS_STRICTATIME | MS_RELATIME, "")
-        }
+        "atime" => Flag(0, attr::ATIME, 0, MS_NOATIME, ""),
+        "nostrictatime" => Flag(0, attr::ATIME, 0, MS_STRICTATIME, ""),
+        // What stays when no mode is set is relatime again (mount(2)): as an attribute this one takes nothing away.
+        "norelatime" => Flag(0, 0, 0, MS_RELATIME, ""),
         "sync" => Flag(0, 0, MS_SYNCHRONOUS, 0, "sync"),
         "async" => Flag(0, 0, 0, MS_SYNCHRONOUS, "async"),
         "dirsync" => Flag(0, 0, MS_DIRSYNC, 0, "dirsync"),
@@ -212,6 +213,7 @@ pub fn parse<'a>(list: impl Iterator<Item = &'a str>) -> Options<'a> {
     let mut o = Options::default();
     for option in list {
         match meaning(option) {
+            Some(Means::Flag(_, _, _, ms_clear, _)) if negates_another(option, o.attr.set) => o.ms &= !ms_clear,
             Some(Means::Flag(set, clear, ms, ms_clear, sb)) => {
                 change(&mut o.attr.set, &mut o.attr.clear, set, clear);
                 o.ms = (o.ms & !ms_clear) | ms;
@@ -226,12 +228,23 @@ pub fn parse<'a>(list: impl Iterator<Item = &'a str>) -> Options<'a> {
             }
             Some(Means::Word) => word(&mut o, option),
             None => match recursive(option) {
+                Some(_) if negates_another(&option[1..], o.attr.rec_set) => {}
                 Some((set, clear)) => change(&mut o.attr.rec_set, &mut o.attr.rec_clear, set, clear),
                 None => o.data.push(option),
             },
         }
     }
     o
+}
+
+/// mount(8): `atime` takes back `noatime` and nothing else, `nostrictatime` only `strictatime`. The modes share one field, so
+/// an option that takes back another than the one chosen before must leave it alone.
+fn negates_another(option: &str, set: u64) -> bool {
+    match option {
+        "atime" => set & attr::ATIME == attr::STRICTATIME,
+        "nostrictatime" => set & attr::ATIME == attr::NOATIME,
+        _ => false,
+    }
 }
 
 fn word(o: &mut Options<'_>, option: &str) {
@@ -282,6 +295,24 @@ mod tests {
         let o = opts("noatime,strictatime,nodiratime");
         assert_eq!((o.attr.set, o.attr.clear), (attr::STRICTATIME | attr::NODIRATIME, attr::ATIME));
         assert_eq!(opts("strictatime,relatime").attr.set, 0);
+    }
+
+    #[test]
+    fn an_access_time_is_taken_back_by_its_own_opposite_only() {
+        for (list, set) in [
+            ("noatime,norelatime", attr::NOATIME),
+            ("noatime,nostrictatime", attr::NOATIME),
+            ("strictatime,norelatime", attr::STRICTATIME),
+            ("strictatime,atime", attr::STRICTATIME),
+            ("noatime,atime", 0),
+            ("strictatime,nostrictatime", 0),
+        ] {
+            let recursive: String = list.split(',').map(|o| format!("r{o},")).collect();
+            assert_eq!((opts(list).attr.set, parse(recursive.split(',')).attr.rec_set), (set, set), "{list}");
+        }
+        assert_eq!((opts("norelatime").attr.set, opts("norelatime").attr.clear), (0, 0));
+        assert_eq!(opts("relatime,norelatime").ms | opts("noatime,atime").ms, 0);
+        assert_eq!(opts("noatime,nostrictatime").ms, MS_NOATIME);
     }
 
     #[test]

@@ -80,6 +80,12 @@ pub(super) fn identity(ch: &mut Chapter<'_>) {
         let domain = if &*personality.domain == "LINUX32" { PER_LINUX32 } else { 0 };
         push(ch, InitOp::Personality(domain), "linux.personality.domain");
     }
+    if let Some(policy) = &ch.linux.memory_policy
+        // What cannot be read was refused by `validate`.
+        && let Ok((mode, nodes)) = crate::validate::memory_policy(policy)
+    {
+        push(ch, InitOp::MemoryPolicy { mode, nodes: Box::new(nodes) }, "linux.memoryPolicy");
+    }
     if let Some(umask) = process.user.umask {
         push(ch, InitOp::Umask(umask), "process.user.umask");
     }

@@ -414,6 +414,7 @@ impl Init<'_> {
         match op {
             InitOp::Keyring(name) => process::join_session_keyring(name),
             InitOp::Personality(domain) => process::personality(*domain),
+            InitOp::MemoryPolicy { mode, nodes } => process::set_mempolicy(*mode, nodes),
             InitOp::Rlimit(l) => process::prlimit(0, l.resource, l.soft, l.hard),
             InitOp::Umask(mask) => {
                 self.umask = None;

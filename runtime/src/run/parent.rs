@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::wire::Word;
 use super::{cgroup, hook, proc};
 use crate::compile::cgroup::{Group, Version};
-use crate::op::{HookOp, ParentOp, Slot};
-use crate::plan::Plan;
+use crate::op::{HookOp, Kind, ParentOp, Slot};
+use crate::plan::{Act, Plan};
 use crate::sys::process::{self, Cloned, Ended};
 use crate::sys::{Call, Fault, errno_text, fs, mount, socket};
 
@@ -110,14 +110,7 @@ pub fn act(
 
 fn open(op: &ParentOp, slots: &mut [Option<OwnedFd>]) -> Result<(), Failed> {
     let (slot, fd) = match op {
-        ParentOp::OpenNamespace { kind, path, slot } => {
-            let fd = fs::open(path, libc::O_RDONLY)?;
-            let is = process::namespace_kind(fd.as_fd());
-            if is != Ok(kind.flag()) {
-                return Err(Failed::text(format!("is no {} namespace", kind.name())));
-            }
-            (slot, fd)
-        }
+        ParentOp::OpenNamespace { kind, path, slot } => (slot, open_namespace(*kind, path)?),
         ParentOp::OpenTree { source, recursive, nofollow, slot } => {
             let tree = mount::open_tree(fs::cwd(), source, *recursive, *nofollow)?;
             super::late_mount::enslave(tree.as_fd())?;
@@ -130,6 +123,28 @@ fn open(op: &ParentOp, slots: &mut [Option<OwnedFd>]) -> Result<(), Failed> {
         _ => return Ok(()),
     };
     slots[usize::from(slot.0)] = Some(fd);
+    Ok(())
+}
+
+fn open_namespace(kind: Kind, path: &CStr) -> Result<OwnedFd, Failed> {
+    let fd = fs::open(path, libc::O_RDONLY)?;
+    if process::namespace_kind(fd.as_fd()) != Ok(kind.flag()) {
+        return Err(Failed::text(format!("is no {} namespace", kind.name())));
+    }
+    Ok(fd)
+}
+
+/// Whether the namespaces that a plan joins are there and of their types, before anything is made for it.
+///
+/// # Errors
+/// The first that is not, as the sentence that walking would end with.
+pub fn foresee(plan: &Plan) -> Result<(), String> {
+    for (n, step) in plan.steps.iter().enumerate() {
+        if let Act::Parent(ParentOp::OpenNamespace { kind, path, .. }) = &step.act {
+            let opened = open_namespace(*kind, path).map_err(|failed| failed.of_step(n, plan));
+            opened.map_err(|failed| format!("{}: {}", step.from, failed.text))?;
+        }
+    }
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_char};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::{Call, Result, check};
-use crate::abi::{CapSets, Insn, Scheduler, clone};
+use crate::abi::{CapSets, Insn, NodeMask, Scheduler, clone};
 
 #[repr(C)]
 #[derive(Default)]
@@ -374,6 +374,17 @@ pub fn join_session_keyring(name: &CStr) -> Result<()> {
 pub fn personality(domain: u64) -> Result<()> {
     // SAFETY: personality takes an integer.
     check(Call::personality, unsafe { libc::personality(domain) }).map(drop)
+}
+
+/// set_mempolicy(2) for the calling thread: `mode` is MPOL_… with flags or-ed in; nodes that are none are no mask at all.
+pub fn set_mempolicy(mode: u32, nodes: &NodeMask) -> Result<()> {
+    let none = nodes.iter().all(|word| *word == 0);
+    let mask = if none { std::ptr::null() } else { nodes.as_ptr() };
+    // The kernel takes one bit less than it is told of (mm/mempolicy.c, get_nodes).
+    let bits = if none { 0 } else { size_of_val(nodes) * 8 + 1 };
+    // SAFETY: the mask is null and of no bits, or readable for its bits.
+    let answer = unsafe { libc::syscall(libc::SYS_set_mempolicy, libc::c_ulong::from(mode), mask, bits) };
+    check(Call::set_mempolicy, answer).map(drop)
 }
 
 /// sethostname(2).

@@ -1,6 +1,6 @@
 //! The rest of `linux`: devices, paths, propagation, personality, and what is not supported.
 
-use super::{absolute, namespaces, no_nul};
+use super::{absolute, memory, namespaces, no_nul};
 use crate::error::Problems;
 use crate::field::Field;
 use crate::spec::{Device, Linux, Str};
@@ -36,6 +36,9 @@ pub(super) fn check(linux: &Linux<'_>, problems: &mut Problems) {
         no_nul(value.as_deref().unwrap_or_default(), || Field::new(path), problems);
     }
     personality(linux, problems);
+    if let Some(policy) = &linux.memory_policy {
+        memory::check(policy, problems);
+    }
     unsupported(linux, problems);
 }
 
@@ -109,9 +112,6 @@ fn personality(linux: &Linux<'_>, problems: &mut Problems) {
 /// "Runtimes MUST generate an error when … unsupported values are encountered" (config.md, "Valid values").
 fn unsupported(linux: &Linux<'_>, problems: &mut Problems) {
     const TEXT: &str = "is not supported by this version";
-    if let Some(policy) = &linux.memory_policy {
-        problems.error(Field::new("linux.memoryPolicy"), format!("invalid memory policy {:?}: {TEXT}", policy.mode));
-    }
     if linux.intel_rdt.is_some() {
         problems.error(Field::new("linux.intelRdt"), TEXT);
     }

@@ -357,14 +357,19 @@ fn personalities() {
 }
 
 #[test]
+fn memory_policies() {
+    fine(linux(r#""memoryPolicy":{"mode":"MPOL_BIND","nodes":"0"}"#));
+    wrong(
+        linux(r#""memoryPolicy":{"mode":"MPOL_BIND"}"#),
+        &["linux.memoryPolicy.nodes: invalid memory policy: MPOL_BIND"],
+    );
+}
+
+#[test]
 fn what_is_not_supported_is_refused_by_name() {
     wrong(
-        linux(r#""memoryPolicy":{"mode":"MPOL_BIND"},"intelRdt":{"schemata":["a"]},"netDevices":{"eth0":{}}"#),
-        &[
-            "linux.memoryPolicy: invalid memory policy \"MPOL_BIND\": is not supported",
-            "linux.intelRdt: is not supported",
-            "linux.netDevices[\"eth0\"]: is not supported",
-        ],
+        linux(r#""intelRdt":{"schemata":["a"]},"netDevices":{"eth0":{}}"#),
+        &["linux.intelRdt: is not supported", "linux.netDevices[\"eth0\"]: is not supported"],
     );
     fine(linux(r#""netDevices":{}"#));
 }

@@ -80,6 +80,10 @@ fn an_empty_name_is_refused_and_an_unknown_one_ignored() {
         r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read",""],"action":"SCMP_ACT_TRAP"}]}"#,
         "linux.seccomp.syscalls[0].names[1]: an empty string is no system call",
     );
+    refuses(
+        r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":[],"action":"SCMP_ACT_TRAP"}]}"#,
+        "linux.seccomp.syscalls[0].names: is empty: it must name a system call",
+    );
     let filter =
         takes(r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["raed"],"action":"SCMP_ACT_TRAP"}]}"#);
     assert_eq!(filter.calls, 0);

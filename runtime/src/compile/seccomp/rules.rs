@@ -76,7 +76,8 @@ impl Rules {
         }
         let rules = first..self.rules.len();
         if entry.names.is_empty() {
-            problems.warn(Field::at("linux.seccomp.syscalls[].names", &[origin]), "names no system call");
+            problems
+                .error(Field::at("linux.seccomp.syscalls[].names", &[origin]), "is empty: it must name a system call");
         }
         for (i, name) in entry.names.iter().enumerate() {
             let field = || Field::at("linux.seccomp.syscalls[].names[]", &[origin, i]);
