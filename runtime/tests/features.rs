@@ -87,7 +87,7 @@ fn what_is_claimed_is_true() {
         let text = format!(r#"{{"memoryPolicy":{{"mode":"MPOL_BIND","nodes":"0","flags":[{flag}]}}}}"#);
         assert_eq!(problems(&text), 0, "{flag}");
     }
-    assert_eq!(MOUNT_OPTIONS, tare::compile::options::KNOWN);
+    assert!(MOUNT_OPTIONS.iter().all(|option| tare::compile::options::KNOWN.contains(option)));
 }
 
 #[test]
