@@ -133,9 +133,9 @@ pub const CAPABILITIES: &[&str] = &[
 const HOOKS: &[&str] = &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 const NAMESPACES: &[&str] = &["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"];
 
-/// Annotations of a config that change what the runtime does; an engine should not let untrusted users set them. One
-/// that ends with a dot stands for all that begin with it.
-pub const UNSAFE_ANNOTATIONS: &[&str] = &["org.criu.config", "org.systemd.property."];
+/// Annotations of a config that change what the runtime does, which an engine should not let untrusted users set: none
+/// does.
+pub const UNSAFE_ANNOTATIONS: &[&str] = &[];
 
 /// The names that the seccomp compiler knows.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -308,16 +308,16 @@ pub fn features_json(seccomp: Seccomp) -> Result<String, serde_json::Error> {
         linux: Linux {
             namespaces: NAMESPACES,
             capabilities: CAPABILITIES,
-            cgroup: Cgroup { v1: true, v2: true, systemd: true, systemd_user: true, rdma: true },
+            cgroup: Cgroup { v1: true, v2: true, systemd: false, systemd_user: false, rdma: true },
             seccomp,
             apparmor: yes(),
             selinux: yes(),
             memory_policy: MemoryPolicy { modes: MEMORY_MODES, flags: MEMORY_FLAGS },
-            intel_rdt: IntelRdt { enabled: true, schemata: true, monitoring: true },
+            intel_rdt: IntelRdt { enabled: false, schemata: false, monitoring: false },
             mount_extensions: MountExtensions { idmap: yes() },
-            net_devices: yes(),
+            net_devices: Enabled { enabled: false },
         },
-        annotations: Annotations { checkpoint: "true", commit: COMMIT, version: VERSION },
+        annotations: Annotations { checkpoint: "false", commit: COMMIT, version: VERSION },
         potentially_unsafe_config_annotations: UNSAFE_ANNOTATIONS,
     };
     let mut text = serde_json::to_string_pretty(&features)?;

@@ -23,7 +23,8 @@ fn assert_shape(path: &str, value: &Value, shape: &Value) {
             }
         }
         (Value::Array(items), Value::Array(_)) => {
-            assert!(!items.is_empty() && items.iter().all(Value::is_string), "{path}");
+            assert!(items.iter().all(Value::is_string), "{path}");
+            assert_eq!(items.is_empty(), path.ends_with("potentiallyUnsafeConfigAnnotations"), "{path}");
             let mut names: Vec<_> = items.iter().map(Value::to_string).collect();
             names.sort();
             names.dedup();
@@ -55,6 +56,38 @@ fn every_property_of_1_3_is_there_and_nothing_else() {
         "potentiallyUnsafeConfigAnnotations": []
     });
     assert_shape("features", &features(), &shape);
+}
+
+/// An engine goes by these: what the runtime would refuse must not be claimed, what it does must be.
+#[test]
+fn what_is_claimed_is_true() {
+    let features = features();
+    let problems = |linux: &str| {
+        let text = format!(r#"{{"ociVersion":"1.3.0","root":{{"path":"r"}},"linux":{linux}}}"#);
+        let (spec, _) = tare::parse::config(text.as_bytes()).expect("a config");
+        let mut problems = tare::error::Problems::default();
+        tare::validate::spec(&spec, &mut problems);
+        problems.errors.len()
+    };
+    assert_eq!(features["linux"]["netDevices"]["enabled"], problems(r#"{"netDevices":{"eth0":{}}}"#) == 0);
+    assert_eq!(features["linux"]["intelRdt"]["enabled"], problems(r#"{"intelRdt":{"closID":"a"}}"#) == 0);
+    for key in ["schemata", "monitoring"] {
+        assert_eq!(features["linux"]["intelRdt"][key], features["linux"]["intelRdt"]["enabled"]);
+    }
+    for key in ["systemd", "systemdUser"] {
+        assert_eq!(features["linux"]["cgroup"][key], false);
+    }
+    assert_eq!(features["annotations"]["org.opencontainers.runc.checkpoint.enabled"], "false");
+    let policy = &features["linux"]["memoryPolicy"];
+    for mode in policy["modes"].as_array().expect("modes") {
+        let nodes = if ["MPOL_DEFAULT", "MPOL_LOCAL"].iter().any(|m| mode == m) { "" } else { "0" };
+        assert_eq!(problems(&format!(r#"{{"memoryPolicy":{{"mode":{mode},"nodes":"{nodes}"}}}}"#)), 0, "{mode}");
+    }
+    for flag in policy["flags"].as_array().expect("flags") {
+        let text = format!(r#"{{"memoryPolicy":{{"mode":"MPOL_BIND","nodes":"0","flags":[{flag}]}}}}"#);
+        assert_eq!(problems(&text), 0, "{flag}");
+    }
+    assert!(MOUNT_OPTIONS.iter().all(|option| tare::compile::options::KNOWN.contains(option)));
 }
 
 #[test]
