@@ -77,8 +77,11 @@ built_tare() {
 # Every control group, mount, runtime process and state directory of this machine, one a line. Groups may go while they are
 # looked for, and there may be none of something: neither is an error.
 machine_state() {
+    local own
+    # Whoever started this has groups beside ours: they come and go as they please, and are not looked at.
+    own=$(sed -n 's,^[^:]*:[^:]*:\(/.*\)/[^/]*$,\1,p' /proc/self/cgroup | sort -u)
     {
-        find /sys/fs/cgroup -type d 2>/dev/null | sed 's/^/group /'
+        find /sys/fs/cgroup -type d 2>/dev/null | grep -vF "${own:-/ nothing}" | sed 's/^/group /'
         sed 's/^/mount /' /proc/self/mounts
         # shellcheck disable=SC2009
         ps -e -o comm= | grep -E '^(tare|containerd-shim|conformance|runc|crun|conmon|floor|bench-driver)' | sed 's/^/process /'
