@@ -1,3 +1,4 @@
+# shellcheck shell=sh disable=SC2013,SC2164
 PATH=/payload/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
 # A serial line knows neither the terminal's kind nor its size; the host tells.
