@@ -266,7 +266,7 @@ pub(super) fn diff(parsed: &Parsed<'_>) -> Built {
 }
 
 pub(super) fn trace(parsed: &Parsed<'_>) -> Built {
-    Ok(Command::Trace(Trace { run: run_request(parsed)?, json: parsed.switch("json") }))
+    Ok(Command::Trace(Trace { run: run_request(parsed)?, json: parsed.switch("json"), output: parsed.path("output") }))
 }
 
 pub(super) fn doctor(parsed: &Parsed<'_>) -> Built {
@@ -275,7 +275,8 @@ pub(super) fn doctor(parsed: &Parsed<'_>) -> Built {
 
 pub(super) fn top(parsed: &Parsed<'_>) -> Built {
     let ids = (0..parsed.operands.len()).map(|at| id(parsed, at)).collect::<Result<_, _>>()?;
-    Ok(Command::Top(Top { ids, interval: interval(parsed, 2)?, once: parsed.switch("once") }))
+    let iterations = if parsed.switch("once") { Some(1) } else { parsed.number("iterations")?.filter(|n| *n > 0) };
+    Ok(Command::Top(Top { ids, interval: interval(parsed, 2)?, iterations, format: format(parsed)? }))
 }
 
 pub(super) fn gc(parsed: &Parsed<'_>) -> Built {

@@ -20,5 +20,9 @@ pub(super) fn explain(cx: &Context, ask: &Explain) -> Outcome {
     for warning in &compiled.warnings {
         cx.log.warn(&warning.to_string());
     }
+    if ask.json {
+        let steps = serde_json::to_string_pretty(&text::steps(&compiled.plan));
+        return cx.print(&(steps.map_err(|e| container::Error::new(e.to_string()))? + "\n"));
+    }
     cx.print(&text::plan(&compiled.plan))
 }
