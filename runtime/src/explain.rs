@@ -63,7 +63,7 @@ fn parent(op: &ParentOp) -> String {
         }
         ParentOp::Rlimit(rlimit) => resource_limit(rlimit),
         ParentOp::OomScoreAdj(score) => format!("set oom_score_adj to {score}"),
-        ParentOp::Scheduler(s) => scheduling(s),
+        ParentOp::Scheduler { scheduler, .. } => scheduling(scheduler),
         ParentOp::IoPriority(value) => io_priority(*value),
         ParentOp::Hook(hook) => format!("run {} hook {}", hook.kind, text(&hook.path)),
         ParentOp::CheckCgroups(groups) => match groups.as_slice() {

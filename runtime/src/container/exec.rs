@@ -63,7 +63,7 @@ pub fn exec(ask: Exec<'_>) -> Result<Executed> {
         gated: false,
         ..record.request.clone()
     };
-    let compiled = exec::compile(&spec, &ask.ask, &target, &host::facts(None)?, &request)?;
+    let compiled = exec::compile(&spec, &ask.ask, &target, &host::facts_of_exec(&spec, &ask.ask)?, &request)?;
     check::check(&compiled.plan).map_err(|broken| {
         Error::new(format!("the plan is not sound, which is a defect of this program: {}", broken.join("; ")))
     })?;
