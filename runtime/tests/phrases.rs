@@ -103,10 +103,6 @@ fn of_hooks() {
     for kind in ["prestart", "createRuntime", "createContainer"] {
         let fails = json!([{"path": "/bin/true"}, {"path": "/bin/false"}]);
         let case = case().set(&format!("/hooks/{kind}"), fails);
-        for name in ["true", "false"] {
-            let _ = std::fs::remove_file(case.rootfs().join("bin").join(name));
-            std::os::unix::fs::symlink("busybox", case.rootfs().join("bin").join(name)).unwrap();
-        }
         case.refused(&[&format!("error running {kind} hook #1:")]);
     }
 }
@@ -120,7 +116,7 @@ fn of_capabilities() {
     assert!(said.err.contains("can't raise ambient capability CAP_KILL"), "{said:?}");
     let said = case().caps(&["CAP_KILL", "CAP_WALK", "CAP_FLY"]).run();
     assert!(said.code == 0 && said.err.contains("level=warning"), "{said:?}");
-    assert!(said.err.contains("ignoring unknown or unavailable capabilities: [CAP_WALK CAP_FLY]"), "{said:?}");
+    assert!(said.err.contains("ignoring unknown or unavailable capabilities: [CAP_FLY CAP_WALK]"), "{said:?}");
 }
 
 #[test]
@@ -131,15 +127,19 @@ fn of_the_process() {
     let policy = json!({"mode": "MPOL_BIND"});
     case().set("/linux/memoryPolicy", policy).refused(&["invalid memory policy"]);
     case()
-        .set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/no/agent",
-            "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]}))
+        .set(
+            "/linux/seccomp",
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/no/agent",
+            "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]}),
+        )
         .refused(&["failed to connect with seccomp agent"]);
 }
 
 #[test]
 fn of_a_deadline_on_some_cpus() {
     let two = std::thread::available_parallelism().is_ok_and(|n| n.get() >= 2);
-    let deadline = json!({"policy": "SCHED_DEADLINE", "runtime": 1_000_000, "deadline": 2_000_000, "period": 2_000_000});
+    let deadline =
+        json!({"policy": "SCHED_DEADLINE", "runtime": 1_000_000, "deadline": 2_000_000, "period": 2_000_000});
     if !ready() || !two || case().args(&["true"]).set("/process/scheduler", deadline.clone()).run().code != 0 {
         return;
     }

@@ -376,7 +376,10 @@ fn all_that_is_wrong_is_told_at_once() {
 
 #[test]
 fn what_comes_after_a_broken_text_is_not_guessed_at() {
-    assert_eq!(fields(r#"{"ociVersion": 1, "hostname": 2, "root": {"path": "a" "readonly": true}, "mounts": 5}"#).len(), 3);
+    assert_eq!(
+        fields(r#"{"ociVersion": 1, "hostname": 2, "root": {"path": "a" "readonly": true}, "mounts": 5}"#).len(),
+        3
+    );
     assert_eq!(fields(r#"{"ociVersion": 1, "root": {"path": tru}, "mounts": 5}"#).len(), 2);
     assert_eq!(fields(r#"{"ociVersion": 1, "root": {"path": "#).len(), 2);
 }
