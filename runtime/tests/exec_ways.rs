@@ -159,7 +159,7 @@ fn what_cannot_be_meant_is_exit_code_255() {
         return;
     }
     let case = case();
-    for id in ["../x", "a/b", ".", "", "a b"] {
+    for id in ["../x", "a/b", ".", "a b"] {
         not_run(&case.tare(&["exec", id, "true"]), "invalid container ID format");
     }
     not_run(&case.tare(&["exec", "nobody-of-that-id", "true"]), "container does not exist");

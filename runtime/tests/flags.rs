@@ -515,8 +515,8 @@ fn events_once_and_again() {
     assert_eq!((line["type"].as_str(), line["id"].as_str()), (Some("stats"), Some(case.id.as_str())));
     let pressure = Path::new("/sys/fs/cgroup/cgroup.controllers").exists() && Path::new("/proc/pressure").exists();
     assert_eq!(line["data"]["cpu"]["psi"].is_object(), pressure, "{line}");
-    let mut child = case.command(&["events", "--interval", "60ms", &case.id]).stdout(Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(400));
+    let mut child = case.command(&["events", "--interval", "200ms", &case.id]).stdout(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1500));
     case.tare(&["delete", "-f", &case.id]).ok();
     let out = child.wait_with_output_in_time();
     assert!(out.lines().count() > 2, "{out}");

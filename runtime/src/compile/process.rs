@@ -199,7 +199,8 @@ fn capabilities(ch: &mut Chapter<'_>, process: &Process<'_>) -> Caps {
     let effective = set(&caps.effective, "process.capabilities.effective[]");
     let permitted = set(&caps.permitted, "process.capabilities.permitted[]");
     let inheritable = set(&caps.inheritable, "process.capabilities.inheritable[]");
-    let ambient = set(&caps.ambient, "process.capabilities.ambient[]");
+    // What cannot be raised was warned of by `validate`.
+    let ambient = set(&caps.ambient, "process.capabilities.ambient[]") & permitted & inheritable;
     Caps { bounding, ambient, sets: CapSets { effective, permitted, inheritable } }
 }
 
