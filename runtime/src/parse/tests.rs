@@ -206,7 +206,7 @@ fn refuses_broken_json() {
         refusal("{\"ociVersion\":\"1\"} x"),
         "config.json: found 'x' where the end of the file is expected (line 1, column 20)"
     );
-    assert_eq!(refusal_of("\"mounts\":[{},"), "mounts[0].destination: is required (line 2, column 11)");
+    assert_eq!(refusal_of("\"mounts\":[{}]"), "mounts[0].destination: is required (line 2, column 11)");
     assert_eq!(refusal_of(r#""mounts":[ ,]"#), "mounts[0]: found ',' where a value is expected (line 2, column 12)");
     assert_eq!(refusal_of(r#""x":[1,]"#), "x[1]: found ']' where a value is expected (line 2, column 8)");
     assert_eq!(
