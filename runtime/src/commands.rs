@@ -107,9 +107,10 @@ pub fn main(argv: &[OsString]) -> u8 {
     if matches!(command, Command::Create(_) | Command::Run(_) | Command::Trace(_) | Command::Exec(_))
         && let Err(fault) = protect::executable()
     {
-        let text = format!("cannot protect {name} from the container: {fault}");
+        let (before, code) = if matches!(command, Command::Exec(_)) { ("exec failed: ", 255) } else { ("", 1) };
+        let text = format!("{before}cannot protect {name} from the container: {fault}");
         Logger::open(&global).unwrap_or_else(|_| Logger::stderr()).error(&text);
-        return 1;
+        return code;
     }
     let inherited = match &command {
         Command::Create(ask)
@@ -122,7 +123,7 @@ pub fn main(argv: &[OsString]) -> u8 {
         Ok(log) => log,
         Err(message) => {
             Logger::stderr().error(&message);
-            return 1;
+            return if matches!(command, Command::Exec(_)) { 255 } else { 1 };
         }
     };
     let cx = Context { global, name, log };

@@ -158,10 +158,15 @@ pub fn foresee(plan: &Plan) -> Result<(), String> {
 /// The number may have become another's since it was written down: what was opened is looked at, not what is believed.
 fn open_process(pid: i32, start_time: u64) -> Result<OwnedFd, Failed> {
     let gone = || Failed { text: "container not running".to_owned(), errno: Some(libc::ESRCH), whole: true };
-    let pidfd = process::pidfd_open(pid).map_err(|_| gone())?;
+    let pidfd = match process::pidfd_open(pid) {
+        // What cannot be opened for want of descriptors is not gone.
+        Err(fault) if fault.errno != libc::ESRCH => return Err(fault.into()),
+        opened => opened.map_err(|_| gone())?,
+    };
     match proc::stat(pid) {
         Ok(Some((state, start))) if start == start_time && !matches!(state, b'Z' | b'X') => Ok(pidfd),
-        _ => Err(gone()),
+        Ok(_) => Err(gone()),
+        Err(e) => Err(e.into()),
     }
 }
 
