@@ -8,8 +8,9 @@ use crate::outcome::Verdict;
 
 /// Summary, then one table a section, then what was not obeyed and why.
 pub fn write(results: &Results) -> String {
-    let mut out = format!("Host: {}. In a cell: cases obeyed / cases that this host can tell.\n\n", results.host);
+    let mut out = "In a cell: cases obeyed / cases that the host can tell.\n\n".to_owned();
     summary(&mut out, results);
+    chapters(&mut out, results);
     let mut section = "";
     for clause in &results.clauses {
         if clause.section != section {
@@ -33,7 +34,7 @@ pub fn write(results: &Results) -> String {
 }
 
 fn summary(out: &mut String, results: &Results) {
-    out.push_str("| runtime | MUST | SHOULD | MAY | skipped |\n| --- | --- | --- | --- | --- |\n");
+    out.push_str("| runtime | host | MUST | SHOULD | MAY | skipped |\n| --- | --- | --- | --- | --- | --- |\n");
     for column in &results.columns {
         let part = |level| {
             let ok = column.count(level, Verdict::Pass);
@@ -43,13 +44,33 @@ fn summary(out: &mut String, results: &Results) {
         let skipped = column.rows.iter().filter(|r| r.verdict == Verdict::Skip).count();
         let _infallible = writeln!(
             out,
-            "| {} ({}) | {} | {} | {} | {skipped} |",
+            "| {} ({}) | {} | {} | {} | {} | {skipped} |",
             column.name,
             column.version,
+            column.host,
             part(Level::Must),
             part(Level::Should),
             part(Level::May)
         );
+    }
+}
+
+/// Cases obeyed of those that could be told, by chapter.
+fn chapters(out: &mut String, results: &Results) {
+    let names: String = results.columns.iter().map(|c| format!(" {} |", c.name)).collect();
+    let rules = " --- |".repeat(results.columns.len());
+    let _infallible = writeln!(out, "\n| chapter | cases |{names}\n| --- | --- |{rules}");
+    for chapter in results.chapters() {
+        let mine = |c: &'_ super::Column| c.rows.iter().filter(|r| r.chapter() == chapter).cloned().collect::<Vec<_>>();
+        let all = results.columns.first().map_or(0, |c| mine(c).len());
+        let _infallible = write!(out, "| {chapter} | {all} |");
+        for column in &results.columns {
+            let rows = mine(column);
+            let pass = rows.iter().filter(|r| r.verdict == Verdict::Pass).count();
+            let told = rows.iter().filter(|r| r.verdict != Verdict::Skip).count();
+            let _infallible = write!(out, " {pass} / {told} |");
+        }
+        out.push('\n');
     }
 }
 
@@ -93,7 +114,7 @@ mod tests {
     #[test]
     fn cells_say_what_is_known() {
         let text = super::write(&crate::report::tests::sample());
-        assert!(text.contains("| a (a 1) | 1 / 1 | 0 / 1 | 0 / 0 | 1 |"));
+        assert!(text.contains("| a (a 1) | Linux | 1 / 1 | 0 / 1 | 0 / 0 | 1 |"));
         assert!(text.contains("| `A-2` | SHOULD | A &lt;directory> MUST exist \\| here | △ 0/1 | ✓ 1 |"));
         assert!(text.contains("| `A-3` | MUST | A &lt;directory> MUST exist \\| here | skipped | skipped |"));
         assert!(text.contains("| – | – |"));

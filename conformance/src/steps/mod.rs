@@ -21,6 +21,9 @@ use crate::{check, kernel};
 /// How long a program that must not run is watched.
 const SILENCE: Duration = Duration::from_millis(150);
 
+/// How long the last words of a terminal may take.
+const GRACE: Duration = Duration::from_millis(400);
+
 /// A case under way.
 #[derive(Debug)]
 pub(crate) struct Story {
@@ -325,7 +328,8 @@ impl Story {
         let mut pause = Duration::from_millis(1);
         loop {
             self.runtime.reap(None);
-            let alone = self.alone();
+            // What was written to a terminal is still on its way through a thread of ours.
+            let alone = self.alone() && (!self.console || begin.elapsed() > GRACE);
             let text = fs::read_to_string(self.runtime.dir.join("out")).unwrap_or_default();
             let found = text.split_inclusive('\n').filter(|l| l.ends_with('\n')).find_map(|l| {
                 let mut value: Value = serde_json::from_str(l.trim()).ok()?;
