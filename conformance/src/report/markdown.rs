@@ -11,6 +11,8 @@ pub fn write(results: &Results) -> String {
     let mut out = "In a cell: cases obeyed / cases that the host can tell.\n\n".to_owned();
     summary(&mut out, results);
     chapters(&mut out, results);
+    without_case(&mut out, results);
+    passed_by_none(&mut out, results);
     let mut section = "";
     for clause in &results.clauses {
         if clause.section != section {
@@ -52,6 +54,39 @@ fn summary(out: &mut String, results: &Results) {
             part(Level::Should),
             part(Level::May)
         );
+    }
+}
+
+/// The clauses that no case can hold a runtime to, by the reason.
+fn without_case(out: &mut String, results: &Results) {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for clause in &results.clauses {
+        let Some(why) = clause.untestable.as_deref() else { continue };
+        match reasons.iter_mut().find(|(reason, _)| *reason == why) {
+            Some((_, codes)) => codes.push(&clause.code),
+            None => reasons.push((why, vec![&clause.code])),
+        }
+    }
+    let count: usize = reasons.iter().map(|(_, codes)| codes.len()).sum();
+    let held = results.clauses.len() - count;
+    let _infallible =
+        writeln!(out, "\n### {count} clauses without a case, {held} with cases\n\n| why | clauses |\n| --- | --- |");
+    for (why, codes) in reasons {
+        let _infallible = writeln!(out, "| {why} | `{}` |", codes.join("` `"));
+    }
+}
+
+/// The cases that somebody fails and nobody passes: each is a defect of the case until the sentence was read again.
+fn passed_by_none(out: &mut String, results: &Results) {
+    let rows = results.nobody_passes();
+    if rows.is_empty() || results.columns.len() < 2 {
+        return;
+    }
+    out.push_str("\n### Cases that none of these passes\n\n| case | level | sentence |\n| --- | --- | --- |\n");
+    for row in rows {
+        let clause = results.clauses.iter().find(|c| row.clauses.contains(&c.code));
+        let quote = clause.map_or("", |c| &c.quote).replace('|', "\\|").replace('<', "&lt;");
+        let _infallible = writeln!(out, "| `{}`: {} | {} | {quote} |", row.name, row.title, row.level.word());
     }
 }
 
@@ -118,5 +153,10 @@ mod tests {
         assert!(text.contains("| `A-2` | SHOULD | A &lt;directory> MUST exist \\| here | △ 0/1 | ✓ 1 |"));
         assert!(text.contains("| `A-3` | MUST | A &lt;directory> MUST exist \\| here | skipped | skipped |"));
         assert!(text.contains("| – | – |"));
+        assert!(text.contains("\n### 1 clauses without a case, 3 with cases\n\n| why | clauses |\n| --- | --- |\n| concerns Windows | `A-4` |"));
+        assert!(text.contains("| config | 3 | 1 / 2 | 2 / 2 |") && !text.contains("none of these"));
+        let mut results = crate::report::tests::sample();
+        results.columns[1].rows[1].verdict = crate::outcome::Verdict::Fail;
+        assert!(super::write(&results).contains("| `config/two`: about two | SHOULD |"));
     }
 }
