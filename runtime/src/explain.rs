@@ -68,6 +68,8 @@ fn parent(op: &ParentOp) -> String {
         ParentOp::OomScoreAdj(score) => format!("set oom_score_adj to {score}"),
         ParentOp::Scheduler(s) => scheduling(s),
         ParentOp::IoPriority(value) => io_priority(*value),
+        ParentOp::MoveNetDevice { name, inside } if name == inside => format!("move network device {name:?} inside"),
+        ParentOp::MoveNetDevice { name, inside } => format!("move network device {name:?} inside as {inside:?}"),
         ParentOp::Hook(hook) => format!("run {} hook {}", hook.kind, text(&hook.path)),
         ParentOp::CheckCgroups(groups) => match groups.as_slice() {
             [one] => format!("check that init is in {}", one.dir()),
@@ -512,6 +514,7 @@ fn mark_name(mark: Mark) -> &'static str {
         Mark::MapsWritten => "ids mapped",
         Mark::TreesMapped => "bind sources mapped",
         Mark::MountsDone => "mounts done",
+        Mark::NetDevicesMoved => "network devices moved",
         Mark::RuntimeHooksDone => "runtime hooks done",
         Mark::FilterLoaded => "filter loaded",
         Mark::ListenerSent => "listener sent",

@@ -273,7 +273,7 @@ pub fn features_json(seccomp: Seccomp) -> Result<String, serde_json::Error> {
             memory_policy: MemoryPolicy { modes: MEMORY_MODES, flags: MEMORY_FLAGS },
             intel_rdt: IntelRdt { enabled: false, schemata: false, monitoring: false },
             mount_extensions: MountExtensions { idmap: yes() },
-            net_devices: Enabled { enabled: false },
+            net_devices: yes(),
         },
         annotations: Annotations { checkpoint: "false", commit: COMMIT, version: VERSION },
         potentially_unsafe_config_annotations: UNSAFE_ANNOTATIONS,

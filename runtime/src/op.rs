@@ -158,6 +158,13 @@ pub enum ParentOp {
     Scheduler(Scheduler),
     /// Sets init's I/O priority (ioprio_set(2)).
     IoPriority(i32),
+    /// Moves a network device into the container's network namespace, with its addresses, and sets it up.
+    MoveNetDevice {
+        /// Its name in the runtime's network namespace.
+        name: String,
+        /// Its name inside; with `%d` at the end the kernel finds a number.
+        inside: String,
+    },
     /// Runs a hook in the runtime's namespaces.
     Hook(HookOp),
     /// Reads back that init is in the cgroups that were planned.

@@ -69,7 +69,10 @@ fn what_is_claimed_is_true() {
         tare::validate::spec(&spec, &mut problems);
         problems.errors.len()
     };
-    assert_eq!(features["linux"]["netDevices"]["enabled"], problems(r#"{"netDevices":{"eth0":{}}}"#) == 0);
+    assert_eq!(
+        features["linux"]["netDevices"]["enabled"],
+        problems(r#"{"namespaces":[{"type":"network"}],"netDevices":{"eth0":{}}}"#) == 0
+    );
     assert_eq!(features["linux"]["intelRdt"]["enabled"], problems(r#"{"intelRdt":{"closID":"a"}}"#) == 0);
     for key in ["schemata", "monitoring"] {
         assert_eq!(features["linux"]["intelRdt"][key], features["linux"]["intelRdt"]["enabled"]);

@@ -10,6 +10,8 @@ mod identity;
 pub mod init;
 pub mod late_mount;
 mod mount;
+pub mod net_device;
+mod netlink;
 pub mod parent;
 pub mod path;
 pub mod proc;

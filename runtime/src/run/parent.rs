@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::wire::Word;
-use super::{cgroup, hook, proc, systemd};
+use super::{cgroup, hook, net_device, proc, systemd};
 use crate::compile::cgroup::{Group, Version};
 use crate::op::{HookOp, Kind, ParentOp, Slot};
 use crate::plan::{Act, Plan};
@@ -70,13 +70,23 @@ impl From<std::io::Error> for Failed {
     }
 }
 
-/// Carries an op out. `child` is init, or the joiner; `yielded` is what the last awaited step of init gave.
+/// What the lane gathers on its way, beside the slots.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    /// What the last awaited step of init gave.
+    pub yielded: i32,
+    /// The cgroup files that are open.
+    pub writer: cgroup::Writer,
+    /// The network devices that were moved.
+    pub moved: Vec<net_device::Moved>,
+}
+
+/// Carries an op out. `child` is init, or the joiner.
 pub fn act(
     op: &ParentOp,
     child: Option<(i32, BorrowedFd<'_>)>,
     slots: &mut [Option<OwnedFd>],
-    writer: &mut cgroup::Writer,
-    yielded: i32,
+    gathered: &mut Gathered,
 ) -> Result<(), Failed> {
     match op {
         ParentOp::OpenNamespace { .. }
@@ -93,7 +103,7 @@ pub fn act(
         }
         ParentOp::AdoptCgroup(group) => return Ok(cgroup::adopt(group)?),
         ParentOp::StartUnit(unit) if !unit.attach => return Ok(systemd::start(unit, None)?),
-        ParentOp::WriteCgroup { group, write } => return Ok(writer.write(group, write)?),
+        ParentOp::WriteCgroup { group, write } => return Ok(gathered.writer.write(group, write)?),
         ParentOp::AttachDevices { group, program } => return Ok(cgroup::devices::attach(group, program)?),
         _ => {}
     }
@@ -107,10 +117,11 @@ pub fn act(
         ParentOp::OomScoreAdj(score) => proc_write(pid, "oom_score_adj", &score.to_string()),
         ParentOp::Scheduler(scheduler) => Ok(process::sched_setattr(pid, scheduler)?),
         ParentOp::IoPriority(value) => Ok(process::ioprio_set(pid, *value)?),
+        ParentOp::MoveNetDevice { name, inside } => net_device::enter(name, inside, pid, &mut gathered.moved),
         ParentOp::Hook(op) => run_hook(op, pid),
         ParentOp::CheckCgroups(groups) => check_cgroups(groups, pid),
         ParentOp::SendListener { path, message } => {
-            let listener = process::pidfd_getfd(pidfd, yielded)?;
+            let listener = process::pidfd_getfd(pidfd, gathered.yielded)?;
             send_listener(path, message, pid, &listener)
         }
         _ => Ok(()),
