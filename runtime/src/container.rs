@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use crate::compile::{self, Compiled};
 use crate::error::{Problem, Problems};
@@ -24,10 +25,13 @@ pub mod gc;
 pub mod mounts;
 pub mod pause;
 pub mod status;
+pub mod trace;
 pub mod update;
+pub mod usage;
 pub mod watch;
 
 pub use status::{Status, status};
+use trace::{Trace, phase};
 pub use watch::processes;
 
 /// How long a killed process may take to go before that is an error.
@@ -127,6 +131,8 @@ pub struct Create {
     pub strict: bool,
     /// Where the pid is written.
     pub pid_file: Option<PathBuf>,
+    /// Notes what takes how long, where that was asked for.
+    pub trace: Option<Rc<Trace>>,
 }
 
 /// A container that was made and stands ready.
@@ -139,6 +145,7 @@ pub struct Created {
     pub warnings: Vec<Problem>,
     plan: Plan,
     ready: Ready,
+    trace: Option<Rc<Trace>>,
 }
 
 /// Compiles a bundle for this host.
@@ -170,18 +177,23 @@ pub fn create(bundle: &Bundle, ask: Create, warn: &mut dyn FnMut(String)) -> Res
     if ask.strict && !unknown.is_empty() {
         return Err(Problems { errors: unknown, warnings: Vec::new() }.into());
     }
-    let Compiled { plan, warnings } = compile(&spec, &ask.request)?;
+    let trace = ask.trace.clone();
+    phase(&trace, "parse the config");
+    let compiled = compile(&spec, &ask.request);
+    phase(&trace, "probe the host, compile and check the plan");
+    let Compiled { plan, warnings } = compiled?;
     parent::foresee(&plan).map_err(Error::new)?;
     let dir = state::create(&ask.root, &ask.request.id)?;
     let id = ask.request.id.clone();
     let made = walk_in(&dir, bundle, &spec, &plan, ask);
     match made {
-        Ok((record, ready)) => Ok(Created { dir, record, warnings, plan, ready }),
+        Ok((record, ready)) => Ok(Created { dir, record, warnings, plan, ready, trace }),
         Err(error) => {
             // runtime.md, Lifecycle, steps 3 to 5: after a hook that failed the life goes on at step 12.
             let hooks = if error.hook { compile::late_hooks(&spec, &id, &bundle.path, "poststop") } else { Vec::new() };
             let error = withdraw(&dir, error);
             poststop(hooks, warn);
+            phase(&trace, "undo all of it");
             Err(error)
         }
     }
@@ -211,10 +223,15 @@ fn walk_in(dir: &Dir, bundle: &Bundle, spec: &Spec<'_>, plan: &Plan, ask: Create
     }
     let gate = if ask.request.gated { Some(dir.make_gate()?) } else { None };
     let rootfs = rootfs(bundle, spec);
-    let walked = walk::walk(plan, Means { gate, console: ask.console });
+    let trace = ask.trace;
+    let watch = trace.as_ref().map(|trace| trace.watch(plan)).transpose()?.unwrap_or_default();
+    phase(&trace, "make the state directory and its journal");
+    let walked = walk::walk(plan, Means { gate, console: ask.console, watch });
+    phase(&trace, trace::WALK);
     let ready = walked.map_err(|e| e.explained_in(Path::new(&rootfs)))?;
     let record = record(bundle, spec, journal, &ask.request, ready.pid);
     let saved = save(dir, &record, ask.pid_file.as_deref());
+    phase(&trace, "save the state");
     if let Err(error) = saved {
         let _ = process::pidfd_kill(ready.pidfd.as_fd(), libc::SIGKILL);
         let _ = process::wait(ready.pidfd.as_fd(), true);
@@ -310,7 +327,7 @@ impl Created {
         if self.record.request.gated {
             self.dir.unlock();
         }
-        Ok(Started { dir: self.dir, record: self.record, plan: self.plan, ready: self.ready })
+        Ok(Started { dir: self.dir, record: self.record, plan: self.plan, ready: self.ready, trace: self.trace })
     }
 }
 
@@ -322,6 +339,7 @@ pub struct Started {
     pub record: Record,
     plan: Plan,
     ready: Ready,
+    trace: Option<Rc<Trace>>,
 }
 
 impl Started {
@@ -337,7 +355,9 @@ impl Started {
     pub fn until_running(&self, warn: &mut dyn FnMut(String)) -> Result<()> {
         let executed = self.ready.until_executed(&self.plan);
         let executed = executed.map_err(|e| Error::from(e.explained_in(Path::new(&self.record.rootfs))));
+        phase(&self.trace, trace::RELEASE);
         let running = executed.and_then(|()| poststart(&self.dir, &self.record));
+        phase(&self.trace, "run the poststart hooks");
         if running.is_err() {
             let _ = process::pidfd_kill(self.ready.pidfd.as_fd(), libc::SIGKILL);
             let _ = process::wait(self.ready.pidfd.as_fd(), true);

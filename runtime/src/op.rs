@@ -155,7 +155,12 @@ pub enum ParentOp {
     /// Writes init's oom_score_adj.
     OomScoreAdj(i32),
     /// Sets init's scheduling (sched_setattr(2)).
-    Scheduler(Scheduler),
+    Scheduler {
+        /// What it is to be.
+        scheduler: Scheduler,
+        /// Whether the container has CPUs of its own, which some policies do not bear.
+        confined: bool,
+    },
     /// Sets init's I/O priority (ioprio_set(2)).
     IoPriority(i32),
     /// Moves a network device into the container's network namespace, with its addresses, and sets it up.

@@ -115,7 +115,14 @@ pub fn act(
         ParentOp::WriteMap { file, text, helper: true } => map_by_helper(pid, file, text),
         ParentOp::Rlimit(l) => Ok(process::prlimit(pid, l.resource, l.soft, l.hard)?),
         ParentOp::OomScoreAdj(score) => proc_write(pid, "oom_score_adj", &score.to_string()),
-        ParentOp::Scheduler(scheduler) => Ok(process::sched_setattr(pid, scheduler)?),
+        ParentOp::Scheduler { scheduler, confined } => match process::sched_setattr(pid, scheduler) {
+            // The kernel admits a deadline only to who may run on all CPUs that the deadline was admitted for.
+            Err(fault) if *confined && fault.errno == libc::EPERM => {
+                let text = format!("{fault}: process scheduler can't be used together with AllowedCPUs");
+                Err(Failed { text, ..fault.into() })
+            }
+            done => Ok(done?),
+        },
         ParentOp::IoPriority(value) => Ok(process::ioprio_set(pid, *value)?),
         ParentOp::MoveNetDevice { name, inside } => net_device::enter(name, inside, pid, &mut gathered.moved),
         ParentOp::Hook(op) => run_hook(op, pid),
@@ -287,7 +294,11 @@ fn check_cgroups(groups: &[Group], pid: i32) -> Result<(), Failed> {
     let path = CString::new(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let n = fs::read_small(&path, &mut buf)?;
     let is = String::from_utf8_lossy(&buf[..n]);
-    groups.iter().try_for_each(|group| check_cgroup(group, &is))
+    groups.iter().try_for_each(|group| {
+        // Of several in one hierarchy it is in one.
+        let mut beside = groups.iter().filter(|other| other.mount == group.mount);
+        if beside.any(|other| check_cgroup(other, &is).is_ok()) { Ok(()) } else { check_cgroup(group, &is) }
+    })
 }
 
 fn check_cgroup(group: &Group, is: &str) -> Result<(), Failed> {
@@ -304,8 +315,8 @@ fn check_cgroup(group: &Group, is: &str) -> Result<(), Failed> {
     match line {
         Some(path) if path == wanted => Ok(()),
         _ if group.optional => Ok(()),
-        Some(path) => Err(Failed::text(format!("init is in {path} instead of {wanted}"))),
-        None => Err(Failed::text(format!("init is in no cgroup of {}", group.mount))),
+        Some(path) => Err(Failed::text(format!("it is in {path} instead of {wanted}"))),
+        None => Err(Failed::text(format!("it is in no cgroup of {}", group.mount))),
     }
 }
 
