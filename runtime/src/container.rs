@@ -212,6 +212,12 @@ fn withdraw(dir: &Dir, why: Error) -> Error {
 fn walk_in(dir: &Dir, bundle: &Bundle, spec: &Spec<'_>, plan: &Plan, ask: Create) -> Result<(Record, Ready)> {
     let mut journal = Journal { boot_id: state::boot_id(), undo: plan.undos() };
     undo::foresee(&mut journal.undo);
+    let theirs = |id: &str| state::open(&ask.root, id).map(|other| other.journal().undo).unwrap_or_default();
+    let others = || state::ids(&ask.root).unwrap_or_default().into_iter().filter(|id| *id != dir.id);
+    if let Some((group, id)) = undo::shared(&journal.undo, others, theirs) {
+        let text = format!("linux.cgroupsPath: cgroup {group} is that of container {id}: deleting one would end the other");
+        return Err(Error::new(text));
+    }
     dir.write_journal(&journal)?;
     dir.write("config.json", &bundle.text)?;
     if ask.request.notify_socket.is_some() {

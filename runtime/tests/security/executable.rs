@@ -47,20 +47,20 @@ impl Runtime {
         command
     }
 
-    /// An attacker that has come so far as to wait, its output in a file.
-    fn attacked(&self, args: &[&str], said: &Path) -> std::process::Child {
+    /// An attacker that has come so far as to wait, its output in a file. No command of ours runs any more, which would keep
+    /// its file from being written (ETXTBSY).
+    fn attacked(&self, args: &[&str], said: &Path) {
         let out = std::fs::File::create(said).unwrap();
         let mut command = self.command(args);
-        let child = command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out).spawn().unwrap();
+        command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out);
+        assert!(command.status().unwrap().success(), "{args:?}");
         until(said, "ATTACK waits");
-        child
     }
 
     /// The attack is over, did what it could, and in vain.
     #[track_caller]
-    fn is_whole(&self, said: &Path, mut attack: std::process::Child) {
+    fn is_whole(&self, said: &Path) {
         until(said, "ATTACK ends");
-        attack.wait().unwrap();
         let out = std::fs::read_to_string(said).unwrap();
         let told = attacker::told(&out);
         assert!(told.iter().filter(|l| l.starts_with("refused: open for writing")).count() >= 4, "{out}");
@@ -88,16 +88,16 @@ fn exec_into_a_malicious_image_leaves_the_runtime_whole() {
         return;
     }
     // CVE-2019-5736 as it was found: the container waits for an `exec` whose program is /proc/self/exe.
-    for program in ["/evil", "/proc/self/exe --log=/fifo --version2"] {
+    for program in ["/evil", "/proc/self/exe --log=/fifo nothing"] {
         let case = image(case()).set("/process/args", json!(attack()));
         case.write();
         let (runtime, said) = (Runtime::copied(&case), case.dir.join("said"));
         let bundle = case.dir.to_str().unwrap();
-        let init = runtime.attacked(&["run", "-b", bundle, &case.id], &said);
+        runtime.attacked(&["run", "--detach", "-b", bundle, &case.id], &said);
         let words: Vec<&str> = ["exec", &case.id].into_iter().chain(program.split(' ')).collect();
         let out = run(&mut runtime.command(&words));
         assert!(!matches!(out.code, 0 | 255), "the runtime inside must run and fail: {out:?}");
-        runtime.is_whole(&said, init);
+        runtime.is_whole(&said);
     }
 }
 
@@ -113,11 +113,12 @@ fn create_and_start_of_a_malicious_image_leave_the_runtime_whole() {
     let (runtime, said) = (Runtime::copied(&case), case.dir.join("said"));
     run(&mut runtime.command(&["create", "-b", case.dir.to_str().unwrap(), &case.id])).ok();
     let attack = attack();
-    let words: Vec<&str> = ["exec", &case.id].into_iter().chain(attack.iter().map(String::as_str)).collect();
-    let attack = runtime.attacked(&words, &said);
+    let words: Vec<&str> = ["exec", "--detach", &case.id].into_iter().chain(attack.iter().map(String::as_str)).collect();
+    runtime.attacked(&words, &said);
     run(&mut runtime.command(&["start", &case.id])).ok();
-    // Its end would be the end of the attacker's pid namespace: see the next test for what comes after.
-    let _ = attack.wait_with_output();
+    until(&said, "ATTACK holds");
+    // The end of init is the end of the attacker, who shares its pid namespace: what comes after is the next test.
+    case.until("the container has ended", || case.status() == "stopped");
     let out = std::fs::read_to_string(&said).unwrap();
     assert!(out.contains("ATTACK holds") && !out.contains("succeeded"), "{out}");
     assert!(std::fs::read(&runtime.file).unwrap() == runtime.before, "the runtime's file was changed");
@@ -133,7 +134,7 @@ fn run_beside_an_attacker_leaves_the_runtime_whole() {
         let holder = image(case()).set("/process/args", json!(attack()));
         holder.write();
         let (runtime, said) = (Runtime::copied(&holder), holder.dir.join("said"));
-        let attack = runtime.attacked(&["run", "-b", holder.dir.to_str().unwrap(), &holder.id], &said);
+        runtime.attacked(&["run", "--detach", "-b", holder.dir.to_str().unwrap(), &holder.id], &said);
         let pid = holder.pid();
         let evil = case().args(&["/evil"]).namespace("pid", Some(&format!("/proc/{pid}/ns/pid"))).caps(&everything());
         let evil = evil.set("/root/path", json!(holder.rootfs()));
@@ -145,7 +146,7 @@ fn run_beside_an_attacker_leaves_the_runtime_whole() {
             run(&mut runtime.command(&["create", "-b", bundle, &evil.id])).ok();
             run(&mut runtime.command(&["start", &evil.id])).ok();
         }
-        runtime.is_whole(&said, attack);
+        runtime.is_whole(&said);
         run(&mut runtime.command(&["delete", "--force", &evil.id])).ok();
     }
 }

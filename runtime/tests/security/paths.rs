@@ -160,22 +160,14 @@ fn masks_do_not_come_from_the_image() {
     if !ready() {
         return;
     }
-    // CVE-2025-31133: the mask's source is the host's /dev/null, whatever the image has in its place.
+    // CVE-2025-31133: the mask's source is the host's /dev/null, whatever the image has in its place by then: a hook does what
+    // a racer would, after the devices are made and before the masks are.
     let canary = Canary::new();
-    let case = bare_dev(case().set("/linux/maskedPaths", json!(["/secret"])));
-    // The devices of every container need /dev/null themselves, and refuse the link: with a tmpfs they are out of the way.
-    let case = case.mount("/dev", "bind", "dev2", &["rbind"]).script("cat /secret; stat -c %t:%T /secret");
-    std::fs::create_dir(case.dir.join("dev2")).unwrap();
+    let case = bare_dev(case().set("/linux/maskedPaths", json!(["/secret"]))).script("cat /secret; stat -c %t:%T /secret");
     std::fs::write(case.rootfs().join("secret"), "secret").unwrap();
-    nix::sys::stat::mknod(
-        &case.dir.join("dev2/null"),
-        nix::sys::stat::SFlag::S_IFCHR,
-        nix::sys::stat::Mode::from_bits_truncate(0o666),
-        nix::sys::stat::makedev(1, 3),
-    )
-    .unwrap();
-    std::fs::write(case.rootfs().join("dev/null"), "of the image").unwrap();
-    case.yields("1:3");
+    let swap = format!("cd {}/dev && rm null && ln -s {}/file null", case.rootfs().display(), canary.dir.display());
+    case.set("/hooks/createRuntime/-", json!({"path": "/bin/sh", "args": ["sh", "-c", swap]})).yields("1:3");
+    canary.is_untouched();
     let case2 = crate::support::case().set("/linux/maskedPaths", json!(["/secret", "/secrets"]));
     let case2 = case2.script("cat /secret; stat -c %t:%T /secret; ls /secrets; touch /secrets/x 2>/dev/null || echo closed");
     std::fs::write(case2.rootfs().join("secret"), "secret").unwrap();

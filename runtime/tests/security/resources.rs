@@ -53,13 +53,18 @@ fn a_hook_that_never_stops_talking_is_bounded() {
         return;
     }
     // CVE-2022-31030, CVE-2025-64329: output that is kept is kept up to a bound, and the talker is not waited for.
-    let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", "yes talk | head -c 100000000; exit 3"], "timeout": 15});
+    let case = case();
+    let size = case.dir.join("size");
+    let talk = format!("yes talk | head -c 10000000; stat -L -c %s /proc/self/fd/1 >{}; exit 3", size.display());
+    let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", talk], "timeout": 15});
     let begin = Instant::now();
-    let case = case().set("/hooks/createRuntime/-", hook);
+    let case = case.set("/hooks/createRuntime/-", hook);
     let out = case.create();
     assert_eq!(out.code, 1);
     assert!(out.err.contains("hook") && out.err.len() < 4096, "{} bytes", out.err.len());
     assert!(begin.elapsed() < Duration::from_secs(15));
+    let kept: u64 = std::fs::read_to_string(size).unwrap().trim().parse().unwrap();
+    assert!(kept <= 1 << 20, "{kept} bytes were kept");
 }
 
 #[test]
