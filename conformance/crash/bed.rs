@@ -187,9 +187,13 @@ impl Bed {
         left.extend(mounts().difference(&self.mounts).cloned());
         let states = fs::read_dir(self.dir.join("state")).into_iter().flatten().flatten();
         left.extend(states.map(|e| e.path().display().to_string()));
-        let files = fs::read_dir(&self.dir).into_iter().flatten().flatten().map(|e| e.file_name());
-        left.extend(files.filter(|n| n.to_string_lossy().contains("pid.")).map(|n| format!("file {}", n.display())));
         left
+    }
+
+    /// Whether there is a pid file, or half of one.
+    pub(crate) fn has_pid_file(&self) -> bool {
+        let files = fs::read_dir(&self.dir).into_iter().flatten().flatten().map(|e| e.file_name());
+        files.map(|n| n.to_string_lossy().into_owned()).any(|n| n == "pid" || n.starts_with(".pid"))
     }
 
     /// The same, given a moment: who waits for a dead parent ends by himself.

@@ -111,6 +111,9 @@ fn look(bed: &Bed, verb: &str, harm: Harm, model: &Model, outcome: &Outcome, rul
         }
         _ => {}
     }
+    if matches!((harm, outcome.code), (Harm::Errno(_), Some(1..))) && matches!(verb, "create" | "exec") && bed.has_pid_file() {
+        broken("e", format!("failed with {:?} and left a pid file", outcome.said));
+    }
     for rule in ["a", "c"] {
         let (code, said) = bed.call("delete");
         let left = bed.left_at_last();
