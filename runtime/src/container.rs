@@ -1,5 +1,6 @@
 //! The life of a container, told as short stories: create, start, kill, delete.
 
+use std::io::Read as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -104,7 +105,7 @@ impl Bundle {
         let why = |path: &Path, e: &std::io::Error| Error::new(format!("bundle {}: {}", path.display(), io_text(e)));
         let path = path.canonicalize().map_err(|e| why(path, &e))?;
         let config = path.join("config.json");
-        let text = std::fs::read(&config).map_err(|e| why(&config, &e))?;
+        let text = read_bounded(&config).map_err(|e| why(&config, &e))?;
         let path = path.into_os_string().into_string().map_err(|_| Error::new("the bundle's path is no UTF-8"))?;
         Ok(Bundle { path, text })
     }
@@ -116,6 +117,16 @@ impl Bundle {
     pub fn spec(&self) -> Result<(Spec<'_>, Vec<Problem>)> {
         Ok(parse::config(&self.text)?)
     }
+}
+
+/// Reads a configuration as far as one may go, and one byte more, by which the reader knows that it is too long (rule R11).
+///
+/// # Errors
+/// What the system says.
+pub fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    std::fs::File::open(path)?.take(parse::SIZE_LIMIT as u64 + 1).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// What `create` and `run` are asked for.
@@ -216,6 +227,12 @@ fn withdraw(dir: &Dir, why: Error) -> Error {
 fn walk_in(dir: &Dir, bundle: &Bundle, spec: &Spec<'_>, plan: &Plan, ask: Create) -> Result<(Record, Ready)> {
     let mut journal = Journal { boot_id: state::boot_id(), undo: plan.undos() };
     undo::foresee(&mut journal.undo);
+    let theirs = |id: &str| state::open(&ask.root, id).map(|other| other.journal().undo).unwrap_or_default();
+    let others = || state::ids(&ask.root).unwrap_or_default().into_iter().filter(|id| *id != dir.id);
+    if let Some((group, id)) = undo::shared(&journal.undo, others, theirs) {
+        let text = format!("linux.cgroupsPath: cgroup {group} is that of container {id}: deleting one would end the other");
+        return Err(Error::new(text));
+    }
     dir.write_journal(&journal)?;
     dir.write("config.json", &bundle.text)?;
     if ask.request.notify_socket.is_some() {

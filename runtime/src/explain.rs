@@ -142,13 +142,20 @@ fn limit(value: u64) -> String {
     if value == u64::MAX { "unlimited".to_owned() } else { value.to_string() }
 }
 
+/// So many extents of an id mapping are told one by one.
+const MANY: usize = 16;
+
 fn extents(map: &str) -> String {
     let extent = |line: &str| {
         let mut n = line.split(' ');
         let (inside, outside, size) = (n.next()?, n.next()?, n.next()?);
         Some(format!("{inside} = {outside} ({size} ids)"))
     };
-    map.lines().filter_map(extent).collect::<Vec<_>>().join(", ")
+    let all: Vec<_> = map.lines().filter_map(extent).collect();
+    match all.get(MANY..) {
+        Some(more @ [_, ..]) => format!("{}, and {} more", all[..MANY].join(", "), more.len()),
+        _ => all.join(", "),
+    }
 }
 
 fn maps(uid: &str, gid: &str) -> String {

@@ -239,7 +239,7 @@ pub enum InitOp {
     },
     /// Puts a clone of the root filesystem over itself and keeps a handle of it, from which all paths are resolved.
     OpenRoot {
-        /// Path in the runtime's mount namespace.
+        /// Path in the mount namespace that init is in by then: the runtime's, as it was cloned, or the one that was joined.
         path: CString,
         /// Whether mounts of the host may still come in (slave), or not (private).
         private: bool,

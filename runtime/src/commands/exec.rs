@@ -62,7 +62,7 @@ fn failed(message: String) -> Failure {
 }
 
 fn read(path: &PathBuf) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path).map_err(|e| {
+    container::read_bounded(path).map_err(|e| {
         let reason = e.raw_os_error().map_or_else(|| e.to_string(), errno_text);
         failed(format!("--process {}: {reason}", path.display()))
     })

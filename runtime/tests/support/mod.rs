@@ -80,21 +80,13 @@ impl Output {
 pub fn run(command: &mut Command) -> Output {
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn().unwrap();
-    let reader = |mut from: Box<dyn std::io::Read + Send>| {
-        let (tell, told) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let (mut all, mut part) = (Vec::new(), [0; 4096]);
-            while let Ok(n @ 1..) = from.read(&mut part) {
-                all.extend_from_slice(&part[..n]);
-                let _ = tell.send(all.clone());
-            }
-        });
-        told
-    };
-    let (out, err) = (reader(Box::new(child.stdout.take().unwrap())), reader(Box::new(child.stderr.take().unwrap())));
+    let mut pipes = [Pipe::of(child.stdout.take().unwrap()), Pipe::of(child.stderr.take().unwrap())];
     let end = Instant::now() + PATIENCE;
     let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
+        let ended = child.try_wait().unwrap();
+        // A created container keeps the pipes open: what was written by now is all there is to be.
+        pipes.iter_mut().for_each(Pipe::drain);
+        if let Some(status) = ended {
             break status;
         }
         if Instant::now() > end {
@@ -105,16 +97,30 @@ pub fn run(command: &mut Command) -> Output {
         }
         std::thread::sleep(Duration::from_millis(2));
     };
-    // A created container keeps the pipes open: what was written by now is all there is to be.
-    let text = |told: std::sync::mpsc::Receiver<Vec<u8>>| {
-        let (mut all, end) = (Vec::new(), Instant::now() + Duration::from_millis(100));
-        while let Ok(more) = told.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            all = more;
-        }
-        String::from_utf8_lossy(&all).into_owned()
-    };
     let code = status.code().unwrap_or_else(|| 1000 + status.signal().unwrap_or(0));
-    Output { code, out: text(out), err: text(err) }
+    let [out, err] = pipes.map(|p| String::from_utf8_lossy(&p.all).into_owned());
+    Output { code, out, err }
+}
+
+/// What a command writes, read without waiting for more.
+struct Pipe {
+    from: std::fs::File,
+    all: Vec<u8>,
+}
+
+impl Pipe {
+    fn of(from: impl Into<std::os::fd::OwnedFd>) -> Self {
+        let from = std::fs::File::from(from.into());
+        tare::sys::fs::set_nonblocking(std::os::fd::AsFd::as_fd(&from), true).unwrap();
+        Pipe { from, all: Vec::new() }
+    }
+
+    fn drain(&mut self) {
+        let mut part = [0; 4096];
+        while let Ok(n @ 1..) = self.from.read(&mut part) {
+            self.all.extend_from_slice(&part[..n]);
+        }
+    }
 }
 
 /// One bundle, one id, one directory of states.
