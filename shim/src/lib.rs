@@ -24,6 +24,7 @@ pub mod logger;
 pub mod mounts;
 pub mod oom;
 pub mod options;
+pub mod policy;
 pub mod process;
 pub mod reaper;
 pub mod runtime;

@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use common::{Home, SHIM, have, make_rootfs, wait_for, which};
+use common::{Home, have, make_rootfs, runtime, shim_binary, wait_for, which};
 use containerd_shim_tare::sha256;
 use serde_json::json;
 
-const NEEDS: &[&str] = &["containerd", "ctr", "runc", "busybox", "tar", "script"];
+const NEEDS: &[&str] = &["containerd", "ctr", "busybox", "tar", "script"];
 
 struct Daemon {
     home: Home,
@@ -29,9 +29,9 @@ impl Daemon {
         // Also under the name of containerd's own shim: a drop-in is a promise.
         fs::create_dir(path("path")).unwrap();
         for name in ["containerd-shim-tare-v2", "containerd-shim-runc-v2"] {
-            std::os::unix::fs::symlink(SHIM, path("path").join(name)).unwrap();
+            std::os::unix::fs::symlink(shim_binary(), path("path").join(name)).unwrap();
         }
-        fs::write(path("options.toml"), format!("BinaryName = \"runc\"\nRoot = {:?}\n", path("runtime"))).unwrap();
+        fs::write(path("options.toml"), format!("BinaryName = {:?}\nRoot = {:?}\n", runtime(), path("runtime"))).unwrap();
         let text = format!(
             "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", \
              \"io.containerd.internal.v1.opt\"]\n[grpc]\n  address = {:?}\n[debug]\n  level = \"debug\"\n",
@@ -157,12 +157,12 @@ fn runs_to_the_end_under_every_name() {
     let output = daemon.run(&["--rm"], "a", &["/bin/sh", "-c", "echo out; echo err >&2; exit 7"]);
     assert_eq!((text(&output).as_str(), output.status.code()), ("out\n", Some(7)), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("err"));
-    let root = daemon.home.0.join("runtime").to_string_lossy().into_owned();
+    let (runc, root) = (runtime(), daemon.home.0.join("runtime").to_string_lossy().into_owned());
     for (id, name) in [("alias", "io.containerd.runc.tare.v2"), ("dropin", "io.containerd.runc.v2")] {
         let mut words = vec!["--runtime", name];
         // This client knows runc options for the one name only; the other shows that it is ours by its process below.
         if id == "dropin" {
-            words.extend(["--runc-binary", "runc", "--runc-root", &root]);
+            words.extend(["--runc-binary", &runc, "--runc-root", &root]);
         } else {
             let options = daemon.home.0.join("options.toml").to_string_lossy().into_owned();
             words.extend(["--runtime-config-path", options.leak()]);
