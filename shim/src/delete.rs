@@ -15,7 +15,7 @@ use crate::options::Options;
 use crate::reaper::Reaper;
 use crate::runtime::{Runtime, find};
 use crate::wire::Message;
-use crate::{mounts, sys};
+use crate::{mounts, stray, sys};
 
 /// The engine gives up after five seconds; a hanging runtime must not take the rest of the clean-up with it.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -31,6 +31,7 @@ pub fn delete(arguments: &Arguments) -> Result<(Vec<u8>, Vec<String>), String> {
     let mut warnings = Vec::new();
     let pid = bundle.pid("init.pid").unwrap_or(0);
     if let Some(options) = bundle.begun() {
+        stray::end(&bundle.file("log.json"));
         match delete_container(arguments, options, &bundle) {
             Ok(()) => bundle.end(),
             Err(text) => warnings.push(text),

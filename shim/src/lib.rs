@@ -33,6 +33,7 @@ pub mod serve;
 pub mod sha256;
 pub mod start;
 pub mod stats;
+pub mod stray;
 pub mod sys;
 pub mod task;
 pub mod ttrpc;

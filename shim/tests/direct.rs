@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{
-    Client, Events, Home, LONG, Shim, action, exec_request, fifo, have, make_rootfs, process, read_to_end,
+    Client, Events, Home, Shim, action, exec_request, fifo, have, make_rootfs, process, read_to_end,
     start_action, wait_for, write_bundle,
 };
 use containerd_shim_tare::api::{
@@ -756,7 +756,7 @@ fn the_sandbox_service_answers_and_ends_the_shim() {
     shim.client.call::<Empty>("StopSandbox", &id("sb")).unwrap();
     assert_eq!(shim.client.receive::<WaitResponse>(waiting).unwrap().unwrap().exit_status, 0);
     shim.client.call::<Empty>("ShutdownSandbox", &id("sb")).unwrap();
-    let until = Instant::now() + LONG;
+    let until = Instant::now() + common::long();
     while shim.is_alive() {
         assert!(Instant::now() < until, "ShutdownSandbox ends the shim");
         std::thread::sleep(Duration::from_millis(10));

@@ -144,6 +144,29 @@ pub fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
     Errno::result(unsafe { libc::kill(pid, signal) }).map(drop)
 }
 
+/// A descriptor of a process (pidfd_open(2), Linux 5.3).
+///
+/// # Errors
+/// `ESRCH` when there is none of that number.
+pub fn pidfd_open(pid: u32) -> Result<OwnedFd, Errno> {
+    // SAFETY: pidfd_open takes numbers only.
+    let made = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0 as libc::c_uint) })?;
+    let number = RawFd::try_from(made).map_err(|_| Errno::EMFILE)?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Sends a signal to the process of a descriptor (pidfd_send_signal(2)); 0 asks whether it is there.
+///
+/// # Errors
+/// `ESRCH`, `EPERM`.
+pub fn pidfd_kill(process: &OwnedFd, signal: i32) -> Result<(), Errno> {
+    let info = std::ptr::null::<libc::siginfo_t>();
+    let (fd, flags) = (process.as_raw_fd(), 0 as libc::c_uint);
+    // SAFETY: a null siginfo means that of kill(2); the descriptor is borrowed.
+    Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, info, flags) }).map(drop)
+}
+
 /// Keeps the heap small: freed memory goes back to the kernel.
 pub fn trim_memory() {
     // SAFETY: malloc_trim may be called at any time.

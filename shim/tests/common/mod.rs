@@ -31,8 +31,10 @@ pub fn runtime() -> String {
     std::env::var("SHIM_TEST_RUNTIME").unwrap_or_else(|_| "runc".into())
 }
 
-/// How long anything may take.
-pub const LONG: Duration = Duration::from_secs(20);
+/// How long anything may take: 20 s, or `SHIM_TEST_PATIENCE` seconds where everything is slow.
+pub fn long() -> Duration {
+    Duration::from_secs(std::env::var("SHIM_TEST_PATIENCE").map_or(20, |s| s.parse().expect("SHIM_TEST_PATIENCE: seconds")))
+}
 
 static SERIAL: AtomicU32 = AtomicU32::new(0);
 
@@ -57,7 +59,7 @@ pub fn which(name: &str) -> Option<PathBuf> {
 }
 
 pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + LONG;
+    let until = Instant::now() + long();
     loop {
         if let Some(found) = look() {
             return found;
@@ -136,7 +138,7 @@ pub type Reply<T> = Result<T, (i32, String)>;
 impl Client {
     pub fn connect(path: &Path) -> Client {
         let socket = UnixStream::connect(path).unwrap();
-        socket.set_read_timeout(Some(LONG)).unwrap();
+        socket.set_read_timeout(Some(long())).unwrap();
         let service = "containerd.task.v2.Task";
         Client { socket, next: 1, received: Vec::new(), answers: HashMap::new(), service }
     }
@@ -191,7 +193,7 @@ impl Client {
         if let Ok(count) = self.socket.read(&mut chunk) {
             self.received.extend_from_slice(&chunk[..count]);
         }
-        self.socket.set_read_timeout(Some(LONG)).unwrap();
+        self.socket.set_read_timeout(Some(long())).unwrap();
         matches!(parse(&self.received), Parsed::Frame(s, ..) if s == stream) || self.answers.contains_key(&stream)
     }
 
