@@ -189,7 +189,10 @@ mod tests {
     fn the_first_of_the_two_annotations_wins() {
         let both = r#"{"annotations":{"io.kubernetes.cri.sandbox-id":"pod","io.containerd.runc.v2.group":"g"}}"#;
         assert_eq!(read(both).group.as_deref(), Some("g"));
-        assert_eq!(read(r#"{"annotations":{"io.kubernetes.cri.sandbox-id":"p\u006fd"}}"#).group.as_deref(), Some("pod"));
+        assert_eq!(
+            read(r#"{"annotations":{"io.kubernetes.cri.sandbox-id":"p\u006fd"}}"#).group.as_deref(),
+            Some("pod")
+        );
         assert_eq!(read(r#"{"annotations":{"io.kubernetes.cri.sandbox-id":""}}"#).group, None);
         assert_eq!(read("{}").group, None);
     }

@@ -13,9 +13,9 @@ use std::time::{Duration, SystemTime};
 
 use crate::api::{Any, Envelope, ForwardRequest};
 use crate::executor::{self, Notify, READ, Source, WRITE};
-use crate::{log, sys};
 use crate::ttrpc::{self, Parsed, REQUEST, RESPONSE, Request, Response};
 use crate::wire::{Bytes, Message};
+use crate::{log, sys};
 
 const SERVICE: &str = "containerd.services.events.ttrpc.v1.Events";
 /// How many events wait at most. Beyond it the oldest goes that no engine depends on.

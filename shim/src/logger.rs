@@ -34,8 +34,7 @@ pub const LIST: &str = "/etc/containerd/tare-loggers";
 /// The engine's environment may name another list.
 const LIST_VARIABLE: &str = "TARE_SHIM_LOGGERS";
 /// What is allowed without a list: how nerdctl calls itself.
-const KNOWN: &str =
-    "/usr/local/bin/nerdctl _NERDCTL_INTERNAL_LOGGING\n/usr/bin/nerdctl _NERDCTL_INTERNAL_LOGGING\n";
+const KNOWN: &str = "/usr/local/bin/nerdctl _NERDCTL_INTERNAL_LOGGING\n/usr/bin/nerdctl _NERDCTL_INTERNAL_LOGGING\n";
 
 /// Who the output belongs to.
 pub struct Subject<'a> {

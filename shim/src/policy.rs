@@ -143,7 +143,8 @@ impl Relief {
         if let Some(spill) = slot.as_mut() {
             let (mut offset, rest) = (spill.read.cast_signed(), spill.written - spill.read);
             let length = usize::try_from(rest).unwrap_or(usize::MAX);
-            let count = splice(&spill.file, Some(&mut offset), to.get(), None, length, SpliceFFlags::SPLICE_F_NONBLOCK)?;
+            let count =
+                splice(&spill.file, Some(&mut offset), to.get(), None, length, SpliceFFlags::SPLICE_F_NONBLOCK)?;
             spill.read += count as u64;
             if spill.read >= spill.written || count == 0 {
                 *slot = None;

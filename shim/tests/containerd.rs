@@ -31,7 +31,8 @@ impl Daemon {
         for name in ["containerd-shim-tare-v2", "containerd-shim-runc-v2"] {
             std::os::unix::fs::symlink(shim_binary(), path("path").join(name)).unwrap();
         }
-        fs::write(path("options.toml"), format!("BinaryName = {:?}\nRoot = {:?}\n", runtime(), path("runtime"))).unwrap();
+        fs::write(path("options.toml"), format!("BinaryName = {:?}\nRoot = {:?}\n", runtime(), path("runtime")))
+            .unwrap();
         let text = format!(
             "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", \
              \"io.containerd.internal.v1.opt\"]\n[grpc]\n  address = {:?}\n[debug]\n  level = \"trace\"\n",
@@ -73,7 +74,10 @@ impl Daemon {
 
     fn ctr(&self, words: &[&str]) -> Output {
         let mut command = Command::new("timeout");
-        command.args(["-k", "1", &common::long().as_secs().to_string(), "ctr", "-a"]).arg(self.home.0.join("sock")).args(["-n", &self.home.name()]);
+        command
+            .args(["-k", "1", &common::long().as_secs().to_string(), "ctr", "-a"])
+            .arg(self.home.0.join("sock"))
+            .args(["-n", &self.home.name()]);
         command.args(words).stdin(Stdio::null()).output().unwrap()
     }
 
@@ -93,11 +97,13 @@ impl Daemon {
         text(&self.ctr(&["task", "ls"]))
     }
 
-    /// Major version of the daemon.
-    fn version(&self) -> u32 {
+    /// Major and minor version of the daemon.
+    fn version(&self) -> (u32, u32) {
         let output = text(&Command::new("containerd").arg("--version").output().unwrap());
-        let number = output.split_whitespace().find(|w| w.trim_start_matches('v').starts_with(|c: char| c.is_ascii_digit()));
-        number.unwrap().trim_start_matches('v').split('.').next().unwrap().parse().unwrap()
+        let number =
+            output.split_whitespace().find(|w| w.trim_start_matches('v').starts_with(|c: char| c.is_ascii_digit()));
+        let mut parts = number.unwrap().trim_start_matches('v').split('.').map(|part| part.parse().unwrap_or(0));
+        (parts.next().unwrap(), parts.next().unwrap())
     }
 
     fn shims(&self) -> Vec<u32> {
@@ -316,7 +322,10 @@ fn fifty_containers_start_eight_at_a_time() {
         }
     });
     daemon.nothing_is_left();
-    assert!(common::cgroups_with(&daemon.home.name()).iter().all(|g| !g.to_string_lossy().contains("/n")), "no group is left");
+    assert!(
+        common::cgroups_with(&daemon.home.name()).iter().all(|g| !g.to_string_lossy().contains("/n")),
+        "no group is left"
+    );
 }
 
 #[test]
@@ -368,7 +377,10 @@ fn shims_killed_at_any_moment_leave_nothing_to_the_daemon() {
 
 #[test]
 fn systemd_makes_the_cgroup_when_it_is_asked_to() {
-    if !have(NEEDS) || !have(&["systemctl"]) || !Path::new("/run/systemd/system").is_dir() {
+    if !have(NEEDS) {
+        return;
+    }
+    if !Path::new("/run/systemd/system").is_dir() {
         println!("SKIPPED: no systemd here");
         return;
     }
@@ -376,13 +388,27 @@ fn systemd_makes_the_cgroup_when_it_is_asked_to() {
     let file = daemon.home.0.join("systemd.toml");
     // Ours has no such driver yet.
     let binary = if runtime().contains("tare") { "runc".to_owned() } else { runtime() };
-    fs::write(&file, format!("BinaryName = {binary:?}\nRoot = {:?}\nSystemdCgroup = true\n", daemon.home.0.join("runtime")))
-        .unwrap();
+    fs::write(
+        &file,
+        format!("BinaryName = {binary:?}\nRoot = {:?}\nSystemdCgroup = true\n", daemon.home.0.join("runtime")),
+    )
+    .unwrap();
     let rootfs = daemon.home.0.join("rootfs").to_string_lossy().into_owned();
     let (options, group) = (file.to_string_lossy().into_owned(), format!("system.slice:{}:sd", daemon.home.name()));
     let output = daemon.ctr(&[
-        "run", "-d", "--runtime", "io.containerd.tare.v2", "--runtime-config-path", &options, "--cgroup", &group, "--rootfs",
-        &rootfs, "sd", "/bin/sleep", "1000",
+        "run",
+        "-d",
+        "--runtime",
+        "io.containerd.tare.v2",
+        "--runtime-config-path",
+        &options,
+        "--cgroup",
+        &group,
+        "--rootfs",
+        &rootfs,
+        "sd",
+        "/bin/sleep",
+        "1000",
     ]);
     assert!(output.status.success(), "{output:?}");
     let pid = daemon.init_pid("sd");
@@ -401,7 +427,7 @@ fn the_shim_is_the_sandbox_when_the_daemon_lets_it() {
         return;
     }
     let daemon = Daemon::start();
-    if daemon.version() < 2 {
+    if daemon.version() < (1, 7) {
         println!("SKIPPED: this daemon has no sandbox controller for shims");
         return;
     }
@@ -409,6 +435,10 @@ fn the_shim_is_the_sandbox_when_the_daemon_lets_it() {
     fs::write(&pod, r#"{"metadata":{"name":"p","namespace":"default","uid":"u","attempt":1}}"#).unwrap();
     let words = ["sandboxes", "run", "--runtime", "io.containerd.tare.v2", &pod.to_string_lossy(), "sb"];
     let output = daemon.ctr(&words);
+    if String::from_utf8_lossy(&output.stderr).contains("controller name can not be empty") {
+        println!("SKIPPED: this client names no controller, so the daemon asks no shim");
+        return;
+    }
     assert!(output.status.success(), "{output:?}");
     assert_eq!(daemon.shims().len(), 1);
     assert!(text(&daemon.ctr(&["sandboxes", "list"])).contains("sb"));

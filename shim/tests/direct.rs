@@ -12,8 +12,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{
-    Client, Events, Home, Shim, action, exec_request, fifo, have, make_rootfs, process, read_to_end,
-    start_action, wait_for, write_bundle,
+    Client, Events, Home, Shim, action, exec_request, fifo, have, make_rootfs, process, read_to_end, start_action,
+    wait_for, write_bundle,
 };
 use containerd_shim_tare::api::{
     Any, BootstrapResult, CloseIoRequest, ConnectResponse, CreateRequest, DeleteResponse, Empty, IdRequest,
@@ -547,17 +547,19 @@ fn an_idle_shim_stays_small_and_asleep() {
         shim.wait("idle", &name);
         shim.client.call::<DeleteResponse>("Delete", &process("idle", &name)).unwrap();
     };
-    exec(&mut shim, 0);
+    // The allocator keeps up to seven freed blocks of each size at hand: the first execs fill that, later ones add nothing.
+    (0..60).for_each(|n| exec(&mut shim, n));
     std::thread::sleep(Duration::from_millis(2500));
     let (descriptors, memory) = (shim.descriptors(), shim.field("RssAnon"));
-    (1..=100).for_each(|n| exec(&mut shim, n));
+    (60..160).for_each(|n| exec(&mut shim, n));
     // The events connection is closed two seconds after the last event.
     std::thread::sleep(Duration::from_millis(2500));
     assert_eq!(shim.field("Threads"), 1);
     assert_eq!(shim.descriptors(), descriptors, "no descriptor is left behind by 100 execs");
-    assert!(descriptors <= 12, "{descriptors} descriptors");
+    // Six more would come with three fifos.
+    assert!(descriptors <= 6, "{descriptors} descriptors");
     assert!(
-        shim.field("RssAnon") <= memory + 64 && shim.field("RssAnon") < 350,
+        shim.field("RssAnon") <= memory + 16 && shim.field("RssAnon") < 350,
         "{} kB after {memory} kB",
         shim.field("RssAnon")
     );

@@ -1,7 +1,7 @@
 //! Bad days: what hangs, what is killed, who does not read, and an engine that is away.
 
 // Helpers outside of a #[test] are test code as well, where an unwrap is an assertion.
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
@@ -12,14 +12,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use common::{
-    Client, Events, Shim, action, cgroups_with, exec_request, fifo, have, process, processes_with, read_to_end, runtime,
-    script, signal, start_action, toml_options, wait_for, write_bundle,
+    Client, Events, Shim, action, cgroups_with, exec_request, fifo, have, process, processes_with, read_to_end,
+    runtime, script, signal, start_action, toml_options, wait_for, write_bundle,
 };
+use containerd_shim_tare::api::Any;
 use containerd_shim_tare::api::{
     CheckpointOptions, CheckpointRequest, CreateRequest, DeleteResponse, Empty, IdRequest, KillRequest, Mount,
     PidResponse, ShutdownRequest, TaskExit, WaitResponse,
 };
-use containerd_shim_tare::api::Any;
 use serde_json::json;
 
 const NEEDS: &[&str] = &["busybox"];
@@ -39,8 +39,10 @@ fn a_runtime_that_hangs_is_ended_with_its_children() {
     let hook = shim.home.0.join("hook").to_string_lossy().into_owned();
     script(&PathBuf::from(&hook), "#!/bin/sh\nsleep 1000\n");
     let fake = script(&shim.home.0.join("hangs"), &format!("#!/bin/sh\n{hook} &\nwait\n"));
-    let request =
-        CreateRequest { options: Some(toml_options(&shim.home, &fake, "RuntimeTimeout = 1")), ..shim.create_request("hang") };
+    let request = CreateRequest {
+        options: Some(toml_options(&shim.home, &fake, "RuntimeTimeout = 1")),
+        ..shim.create_request("hang")
+    };
     let begun = Instant::now();
     let (_, text) = shim.client.call::<Empty>("Create", &request).unwrap_err();
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
@@ -84,20 +86,22 @@ fn a_stopped_shim_holds_nobody_up() {
 fn describe(pid: &str) -> String {
     let of = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
     let status = of("status");
-    let lines: Vec<&str> = status.lines().filter(|l| ["State", "PPid", "NSpid"].iter().any(|k| l.starts_with(k))).collect();
+    let lines: Vec<&str> =
+        status.lines().filter(|l| ["State", "PPid", "NSpid"].iter().any(|k| l.starts_with(k))).collect();
     format!("{pid} {:?} {lines:?} {} {}", of("cmdline"), of("wchan"), of("stack"))
 }
 
 /// What a killed shim leaves, after its `delete`.
 fn assert_nothing_left(shim: &Shim, name: &str, moment: &str) {
     let output = action(&shim.home, name, "delete").output().unwrap();
+    let mut seen = Vec::new();
     if !output.stderr.is_empty() {
         for group in cgroups_with(name) {
             let listed = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
-            listed.lines().for_each(|pid| println!("{}: {}", group.display(), describe(pid)));
+            seen.extend(listed.lines().map(|pid| format!("{}: {}", group.display(), describe(pid))));
         }
     }
-    assert!(output.status.success() && output.stderr.is_empty(), "{moment}: {output:?}");
+    assert!(output.status.success() && output.stderr.is_empty(), "{moment}: {output:?} {seen:#?}");
     let home = shim.home.0.to_string_lossy().into_owned();
     let mark = format!("{}/{name}", shim.home.name());
     let left = || processes_with(&format!("{home}/state/{name}"));
@@ -142,10 +146,9 @@ fn a_shim_killed_at_any_moment_leaves_nothing_after_delete() {
                 "Start" | "Delete" => shim.client.send(call, &process("x", "")),
                 "Exec" => shim.client.send("Exec", &exec_request("x", "e", &["/bin/sleep", "100"])),
                 "StartExec" => shim.client.send("Start", &process("x", "e")),
-                "Kill" => shim.client.send(
-                    "Kill",
-                    &KillRequest { id: "x".into(), signal: 9, all: true, ..KillRequest::default() },
-                ),
+                "Kill" => shim
+                    .client
+                    .send("Kill", &KillRequest { id: "x".into(), signal: 9, all: true, ..KillRequest::default() }),
                 _ => shim.client.send("Pause", &id("x")),
             };
             std::thread::sleep(Duration::from_millis(delay));
@@ -204,9 +207,9 @@ fn an_engine_that_is_away_for_long_hears_everything_in_order() {
     assert_eq!(events.topics(), expected);
 }
 
-/// Runs a program that writes `lines` numbered lines, nobody reads meanwhile; gives whether it ended by itself, and all that
-/// can be read then.
-fn unread(shim: &mut Shim, name: &str, policy: Option<&str>, lines: usize) -> (bool, String) {
+/// Runs a program that writes `lines` numbered lines, nobody reads meanwhile; gives whether it ended by itself within
+/// `patience`, and all that can be read then.
+fn unread(shim: &mut Shim, name: &str, policy: Option<&str>, lines: usize, patience: Duration) -> (bool, String) {
     write_bundle(&shim.home, name, &["/bin/seq", "-w", "1", &lines.to_string()], false, |config| {
         if let Some(policy) = policy {
             config["annotations"] = json!({"io.containerd.tare.v2.log-policy": policy});
@@ -219,9 +222,11 @@ fn unread(shim: &mut Shim, name: &str, policy: Option<&str>, lines: usize) -> (b
     shim.client.call::<PidResponse>("Create", &request).unwrap();
     shim.client.call::<PidResponse>("Start", &process(name, "")).unwrap();
     let stream = shim.client.send("Wait", &process(name, ""));
-    std::thread::sleep(Duration::from_secs(1));
-    let ended = shim.client.is_answered(stream);
-    println!("{name}: ended by itself: {ended}");
+    let until = Instant::now() + patience;
+    let mut ended = false;
+    while !ended && Instant::now() < until {
+        ended = shim.client.is_answered(stream);
+    }
     let text = read_to_end(&mut out);
     shim.client.receive::<WaitResponse>(stream).unwrap().unwrap();
     shim.client.call::<DeleteResponse>("Delete", &process(name, "")).unwrap();
@@ -234,23 +239,24 @@ fn output_that_nobody_takes_follows_its_policy() {
         return;
     }
     const LINES: usize = 200_000;
+    let (short, long) = (Duration::from_secs(1), common::long());
     let mut shim = Shim::start("keep", &["/bin/sleep", "1000"]);
     shim.run("keep");
     let all: String = (1..=LINES).map(|n| format!("{n:06}\n")).collect();
 
-    let (ended, text) = unread(&mut shim, "block", None, LINES);
+    let (ended, text) = unread(&mut shim, "block", None, LINES, short);
     assert!(!ended, "by default the writer waits");
     assert!(text == all, "and everything arrives: {} of {}", text.len(), all.len());
 
-    let (ended, text) = unread(&mut shim, "spill", Some("spill=4MiB"), LINES);
+    let (ended, text) = unread(&mut shim, "spill", Some("spill=4MiB"), LINES, long);
     assert!(ended, "a spill takes what nobody reads");
     assert!(text == all, "and gives it back in order: {} of {}", text.len(), all.len());
 
-    let (ended, text) = unread(&mut shim, "small", Some("spill=64KiB"), LINES);
+    let (ended, text) = unread(&mut shim, "small", Some("spill=64KiB"), LINES, short);
     assert!(!ended, "a full spill lets the writer wait");
     assert!(text == all, "and nothing is lost: {} of {}", text.len(), all.len());
 
-    let (ended, text) = unread(&mut shim, "drop", Some("drop"), LINES);
+    let (ended, text) = unread(&mut shim, "drop", Some("drop"), LINES, long);
     assert!(ended, "nobody waits for a reader");
     let note = text.split("[containerd-shim-tare-v2: ").nth(1).expect("a note of what is missing");
     let lost: usize = note.split(' ').next().unwrap().parse().unwrap();
@@ -265,7 +271,8 @@ fn output_that_nobody_takes_follows_its_policy() {
     let (code, text) = shim.client.call::<Empty>("Create", &odd).unwrap_err();
     assert!(code == INVALID_ARGUMENT && text.contains("log-policy") && text.contains("\"lose\""), "{text}");
     let options = toml_options(&shim.home, &runtime(), "LogPolicy = \"lost\"");
-    let odd = CreateRequest { options: Some(options), id: "odd2".into(), bundle: odd.bundle.replace("odd", "keep"), ..odd };
+    let odd =
+        CreateRequest { options: Some(options), id: "odd2".into(), bundle: odd.bundle.replace("odd", "keep"), ..odd };
     let (code, text) = shim.client.call::<Empty>("Create", &odd).unwrap_err();
     assert!(code == INVALID_ARGUMENT && text.contains("option LogPolicy"), "{text}");
 }
@@ -334,7 +341,10 @@ fn a_checkpoint_and_a_restore_pass_through() {
     assert_eq!(shim.wait("back", ""), 9);
     let lines = fs::read_to_string(&log).unwrap();
     let line = lines.lines().find(|l| l.contains(" restore ")).unwrap();
-    assert!(line.contains(" restore --bundle ") && line.contains(" --detach --image-path /images --work-path "), "{line}");
+    assert!(
+        line.contains(" restore --bundle ") && line.contains(" --detach --image-path /images --work-path "),
+        "{line}"
+    );
     shim.client.call::<DeleteResponse>("Delete", &process("back", "")).unwrap();
 }
 

@@ -23,7 +23,8 @@ use serde_json::{Value, json};
 
 /// The binary under test: the one of this build, or `SHIM_TEST_BINARY` where the tests were carried to another machine.
 pub fn shim_binary() -> PathBuf {
-    std::env::var_os("SHIM_TEST_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_containerd-shim-tare-v2").into(), PathBuf::from)
+    std::env::var_os("SHIM_TEST_BINARY")
+        .map_or_else(|| env!("CARGO_BIN_EXE_containerd-shim-tare-v2").into(), PathBuf::from)
 }
 
 /// The runtime below it: `SHIM_TEST_RUNTIME`, a name or a path.
@@ -33,7 +34,9 @@ pub fn runtime() -> String {
 
 /// How long anything may take: 20 s, or `SHIM_TEST_PATIENCE` seconds where everything is slow.
 pub fn long() -> Duration {
-    Duration::from_secs(std::env::var("SHIM_TEST_PATIENCE").map_or(20, |s| s.parse().expect("SHIM_TEST_PATIENCE: seconds")))
+    Duration::from_secs(
+        std::env::var("SHIM_TEST_PATIENCE").map_or(20, |s| s.parse().expect("SHIM_TEST_PATIENCE: seconds")),
+    )
 }
 
 static SERIAL: AtomicU32 = AtomicU32::new(0);
