@@ -74,8 +74,9 @@ pub(super) fn memory(sink: &mut Sink<'_>, memory: &Memory) {
     if let Some(tcp @ (..=-1 | 1..)) = memory.kernel_tcp {
         sink.put(Field::new("linux.resources.memory.kernelTCP"), "memory.kmem.tcp.limit_in_bytes", tcp);
     }
-    if memory.disable_oom_killer == Some(true) {
-        sink.put(Field::new("linux.resources.memory.disableOOMKiller"), "memory.oom_control", 1);
+    // A new cgroup has the OOM killer unless it is told otherwise; one in use may have to get it back.
+    if let Some(off) = memory.disable_oom_killer.filter(|off| *off || sink.mode == Mode::Update) {
+        sink.put(Field::new("linux.resources.memory.disableOOMKiller"), "memory.oom_control", u8::from(off));
     }
     if let Some(swappiness) = memory.swappiness {
         sink.put(Field::new("linux.resources.memory.swappiness"), "memory.swappiness", swappiness);
