@@ -495,8 +495,7 @@ fn hold(key: &Key, disk: &(String, String), test: &str) {
         In(controller, files) => hierarchy(controller).map(|(_, unified)| (*controller, *files, unified)),
         Refused(_) => None,
     };
-    let wants_v2 = kept(&key.v2).is_some_and(|(_, _, unified)| unified);
-    let place = if wants_v2 { kept(&key.v2) } else { kept(&key.v1) };
+    let place = kept(&key.v2).filter(|p| p.2).or_else(|| kept(&key.v1).filter(|p| !p.2));
     let created = case.create();
     let Some((controller, files, _)) = place else {
         let said = created.refused(&["linux.resources"]);

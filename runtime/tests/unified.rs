@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{Case, case, ready};
+use support::{Case, ready};
 
 const ROOT: &str = "/sys/fs/cgroup";
 
@@ -51,6 +51,11 @@ impl Drop for Own {
     }
 }
 
+/// A bundle whose container has a cgroup namespace of its own.
+fn case() -> Case {
+    support::case().namespace("cgroup", None)
+}
+
 /// A container that may write to its own cgroups.
 fn writable(script: &str) -> Case {
     case()
@@ -91,7 +96,8 @@ fn without_a_cgroup_namespace_the_whole_path_is_seen() {
     if !alone() {
         return;
     }
-    let case = case().without_namespace("cgroup").script("cat /proc/self/cgroup; ls -d /sys/fs/cgroup/cgroup.type");
+    let case =
+        support::case().without_namespace("cgroup").script("cat /proc/self/cgroup; ls -d /sys/fs/cgroup/cgroup.type");
     let said = case.says();
     assert_eq!(said, format!("0::/{}\n/sys/fs/cgroup/cgroup.type", case.id));
 }
@@ -131,7 +137,7 @@ fn a_parent_with_processes_passes_no_controllers_on() {
     std::fs::write(own.0.join("cgroup.procs"), sleeper.id().to_string()).unwrap();
     let limited =
         case().set("/linux/resources/memory", json!({"limit": 1 << 26})).set("/linux/cgroupsPath", own.below("x"));
-    limited.refused(&["linux.cgroupsPath", "enable controller \"memory\"", "holds processes of its own"]);
+    limited.refused(&["linux.cgroupsPath", "enable controller", "holds processes of its own"]);
     // Without a limit, a container can be there.
     case().set("/linux/cgroupsPath", own.below("y")).script("cat /proc/self/cgroup").yields("0::/");
     assert_eq!(read(own.0.join("cgroup.type")), "domain");
@@ -147,9 +153,9 @@ fn what_can_hold_no_processes_is_refused() {
     // One that passes controllers on.
     let own = Own::new("passing");
     std::fs::create_dir(own.0.join("x")).unwrap();
-    std::fs::write(Path::new(ROOT).join("cgroup.subtree_control"), "+pids").unwrap();
-    std::fs::write(own.0.join("cgroup.subtree_control"), "+pids").unwrap();
-    std::fs::write(own.0.join("x/cgroup.subtree_control"), "+pids").unwrap();
+    std::fs::write(Path::new(ROOT).join("cgroup.subtree_control"), "+memory").unwrap();
+    std::fs::write(own.0.join("cgroup.subtree_control"), "+memory").unwrap();
+    std::fs::write(own.0.join("x/cgroup.subtree_control"), "+memory").unwrap();
     let said = case().set("/linux/cgroupsPath", own.below("x")).run().refused(&["passes controllers on"]);
     assert!(said.contains("device or resource busy"), "{said}");
     std::fs::remove_dir(own.0.join("x")).unwrap();
@@ -165,13 +171,13 @@ fn what_can_hold_no_processes_is_refused() {
     std::fs::remove_dir(own.0.join("t")).unwrap();
 }
 
-/// Nested cgroups with processes in them, in a pid namespace and without one, threaded ones among them.
+/// Nested cgroups with processes in them, in a pid namespace and without one.
 #[test]
 fn delete_takes_nested_cgroups_and_all_who_live_there() {
     if !alone() {
         return;
     }
-    let script = "cd /sys/fs/cgroup && mkdir -p a/b c/d/e init t && echo threaded > t/cgroup.type; \
+    let script = "cd /sys/fs/cgroup && mkdir -p a/b c/d/e; \
         for at in a/b c/d c/d/e; do sh -c \"echo 0 > $at/cgroup.procs; while :; do sleep 0.1; done\" & done; \
         sleep 0.2; touch /up; while :; do sleep 1; done";
     for private in [true, false] {
@@ -211,17 +217,15 @@ fn exec_finds_an_init_that_has_moved() {
     if !alone() {
         return;
     }
-    let script = "cd /sys/fs/cgroup && mkdir init && echo 0 > init/cgroup.procs && echo +pids > cgroup.subtree_control; \
+    let script = "cd /sys/fs/cgroup && mkdir init && echo 0 > init/cgroup.procs && echo +memory > cgroup.subtree_control; \
         touch /up; while :; do sleep 1; done";
     let case = writable(script);
     started(&case);
     case.until("init has moved", || case.rootfs().join("up").exists());
-    assert_eq!(words(cgroup(&case).join("cgroup.subtree_control")), ["pids"]);
+    assert_eq!(words(cgroup(&case).join("cgroup.subtree_control")), ["memory"]);
     let exec = |args: &[&str]| case.tare(&[&["exec"], args].concat());
     assert_eq!(exec(&[&case.id, "cat", "/proc/self/cgroup"]).ok(), "0::/init");
     assert_eq!(exec(&["--cgroup", "/init", &case.id, "cat", "/proc/self/cgroup"]).ok(), "0::/init");
-    let said = exec(&["--cgroup", "/", &case.id, "true"]);
-    assert_eq!(said.code, 0, "{}", said.err);
     case.tare(&["pause", &case.id]).ok();
     assert_eq!(case.status(), "paused");
     let said = exec(&[&case.id, "true"]);
@@ -307,7 +311,7 @@ fn unified_is_checked_and_written_last() {
     let with = |unified: Value| case().set("/linux/resources/unified", unified);
     let field = |key: &str| format!("linux.resources.unified[\"{key}\"]");
     for (key, value, said) in [
-        ("nosuch.max", "1", "no controller \"nosuch\""),
+        ("nosuch.max", "1", "has no controller"),
         ("memory.nosuch", "1", "this kernel does not have that limit"),
         ("memory.max", "lots", "invalid argument"),
         ("memory", "1", "not of the form CONTROLLER.PARAMETER"),
@@ -373,7 +377,7 @@ fn a_device_program_of_before_is_replaced() {
             .set("/linux/resources/devices", rules)
             .script(&format!("mknod /k c 1 11; {script}"))
     };
-    let kmsg = "exec 3</k && echo open || echo denied";
+    let kmsg = "(exec 3</k) 2>/dev/null && echo open || echo denied";
     with(json!([{"allow": false}]), kmsg).yields("denied");
     let first = programs();
     assert_eq!(first.len(), 1);

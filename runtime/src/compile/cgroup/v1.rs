@@ -69,7 +69,11 @@ pub(super) fn memory(sink: &mut Sink<'_>, memory: &Memory) {
         sink.put(Field::new("linux.resources.memory.reservation"), "memory.soft_limit_in_bytes", soft);
     }
     if let Some(kernel @ (..=-1 | 1..)) = memory.kernel {
-        sink.put(Field::new("linux.resources.memory.kernel"), "memory.kmem.limit_in_bytes", kernel);
+        let from = Field::new("linux.resources.memory.kernel");
+        if kernel > 0 {
+            sink.problems.warn(from.clone(), "limits nothing since kernel 5.16, which takes it without a word");
+        }
+        sink.put(from, "memory.kmem.limit_in_bytes", kernel);
     }
     if let Some(tcp @ (..=-1 | 1..)) = memory.kernel_tcp {
         sink.put(Field::new("linux.resources.memory.kernelTCP"), "memory.kmem.tcp.limit_in_bytes", tcp);
