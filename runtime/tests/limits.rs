@@ -452,16 +452,38 @@ fn leaf(resources: &str) -> String {
     value.to_string().replace("\"major\":", "").replace(",\"minor\":", ":")
 }
 
+/// Whether units of systemd are to be made, as `TARE_LIMITS_DRIVER=systemd` asks.
+fn by_systemd() -> bool {
+    std::env::var("TARE_LIMITS_DRIVER").is_ok_and(|driver| driver == "systemd")
+}
+
 fn driven(case: Case) -> Case {
-    match std::env::var("TARE_LIMITS_DRIVER").as_deref() {
-        Ok("systemd") => {
-            let path = format!("system.slice:tare:{}", case.id);
-            let mut case = case.set("/linux/cgroupsPath", json!(path));
-            case.global.push("--systemd-cgroup".to_owned());
-            case
-        }
-        _ => case,
+    if !by_systemd() {
+        return case;
     }
+    let path = format!("system.slice:tare:{}", case.id);
+    let mut case = case.set("/linux/cgroupsPath", json!(path));
+    case.global.push("--systemd-cgroup".to_owned());
+    case
+}
+
+/// What systemd knows of a limit, which is what it writes again when it is told to reload.
+fn known_to_systemd(case: &Case, file: &str) -> String {
+    let property = match file {
+        "cpu.weight" | "cpu.idle" => "CPUWeight",
+        "cpu.max" => "CPUQuotaPerSecUSec",
+        "cpuset.cpus" => "AllowedCPUs",
+        "cpuset.mems" => "AllowedMemoryNodes",
+        "memory.max" => "MemoryMax",
+        "memory.low" => "MemoryLow",
+        "memory.swap.max" => "MemorySwapMax",
+        "pids.max" => "TasksMax",
+        "io.weight" | "io.bfq.weight" => "IOWeight",
+        _ => return String::new(),
+    };
+    let unit = format!("tare-{}.scope", case.id);
+    let said = std::process::Command::new("systemctl").args(["show", "-p", property, &unit]).output().unwrap();
+    String::from_utf8_lossy(&said.stdout).trim().to_owned()
 }
 
 fn with(resources: &str) -> Case {
@@ -487,7 +509,16 @@ fn message(err: &str, case: &Case) -> String {
     text.replace(&dir, "…").replace(&case.id, "ID").replace('|', "\\|").trim().to_owned()
 }
 
-fn hold(key: &Key, disk: &(String, String), test: &str) {
+/// A container with a key that holds: where it is kept, and what is said there.
+struct Held {
+    name: &'static str,
+    case: Case,
+    dir: PathBuf,
+    file: &'static str,
+    said: String,
+}
+
+fn hold(key: &'static Key, disk: &(String, String), test: &str) -> Option<Held> {
     let [create, change] = [key.create, key.update].map(|text| fill(text, disk));
     let case = with(&create);
     let asked = [leaf(&create), leaf(&change)];
@@ -502,7 +533,8 @@ fn hold(key: &Key, disk: &(String, String), test: &str) {
         // Who has a version 1 hierarchy of some other controller is not told that version 2 lacks it, but that the host does.
         let words = [&key.v1, &key.v2].map(|k| if let Refused(words) = k { words } else { "this host has no" });
         assert!(words.iter().any(|w| said.contains(w)), "{}: {said}", key.name);
-        return row(key.name, "", [&asked[0], &message(&said, &case), "", ""], test);
+        row(key.name, "", [&asked[0], &message(&said, &case), "", ""], test);
+        return None;
     };
     if created.code != 0 {
         let said = created.refused(&["linux.resources"]);
@@ -511,7 +543,8 @@ fn hold(key: &Key, disk: &(String, String), test: &str) {
             let taken = kernel_takes(controller, file, &fill(value, disk));
             assert!(taken.is_err(), "{}: the kernel takes it: {said}", key.name);
         }
-        return row(key.name, files[files.len() - 1].0, [&asked[0], &message(&said, &case), "", ""], test);
+        row(key.name, files[files.len() - 1].0, [&asked[0], &message(&said, &case), "", ""], test);
+        return None;
     }
     let dir = cgroup_of(case.pid(), controller);
     let (file, values) = files.iter().find(|(file, _)| dir.join(file).exists()).unwrap_or(&files[0]);
@@ -521,13 +554,26 @@ fn hold(key: &Key, disk: &(String, String), test: &str) {
     update(&case, &change).ok();
     let after = said(&dir, file, if second.is_empty() { &first } else { &second });
     assert_eq!(after, second, "{}: {file} after update", key.name);
-    row(key.name, file, [&asked[0], &before, &asked[1], &after], test);
+    let held = Held { name: key.name, dir, file, said: after.clone(), case };
+    let known = if by_systemd() { known_to_systemd(&held.case, file) } else { String::new() };
+    let told = if known.is_empty() { after } else { format!("{after}` `{known}") };
+    row(key.name, file, [&asked[0], &before, &asked[1], &told], test);
+    Some(held)
 }
 
-fn table(keys: &[Key], test: &str) {
-    if ready() {
-        let disk = disk();
-        keys.iter().for_each(|key| hold(key, &disk, test));
+fn table(keys: &'static [Key], test: &str) {
+    if !ready() {
+        return;
+    }
+    let disk = disk();
+    let held: Vec<Held> = keys.iter().filter_map(|key| hold(key, &disk, test)).collect();
+    if by_systemd() {
+        // Whatever systemd does not know of, or knows otherwise, it sets back now.
+        assert!(std::process::Command::new("systemctl").arg("daemon-reload").status().unwrap().success());
+        for held in held {
+            let now = said(&held.dir, held.file, &held.said);
+            assert_eq!(now, held.said, "{}: {} after daemon-reload; {}", held.name, held.file, held.case.id);
+        }
     }
 }
 
