@@ -5,8 +5,8 @@ pub mod doctor;
 use std::ffi::CStr;
 
 use crate::abi::CAPABILITIES;
-use crate::facts::Facts;
-use crate::run::cgroup;
+use crate::facts::{Facts, Systemd};
+use crate::run::{cgroup, proc, systemd};
 use crate::spec::{Process, Spec};
 use crate::sys::{fs, process};
 
@@ -34,7 +34,8 @@ pub fn facts(spec: Option<&Spec<'_>>) -> Result<Facts, HostError> {
     Ok(Facts {
         uid,
         gid,
-        in_user_namespace: in_user_namespace(),
+        in_user_namespace: proc::in_user_namespace(),
+        systemd: None,
         permitted,
         bounding,
         last_cap: last_cap(),
@@ -44,6 +45,16 @@ pub fn facts(spec: Option<&Spec<'_>>) -> Result<Facts, HostError> {
         seccomp_flags: if filter { seccomp_flags() } else { 0 },
     })
 }
+
+/// Finds the systemd that is to make the cgroups. `rootless` says whether it is the user's own; `None`: as the user is.
+///
+/// # Errors
+/// There is none, or it does not answer.
+pub fn systemd(rootless: Option<bool>) -> Result<Systemd, HostError> {
+    systemd::find(rootless).map_err(|e| HostError(format!("--systemd-cgroup: {e}{HINT}")))
+}
+
+const HINT: &str = " (hint: let the engine use cgroupfs, or --cgroup-manager cgroupfs)";
 
 /// The permitted and the bounding set.
 ///
@@ -60,11 +71,6 @@ fn held() -> Result<(u64, u64), HostError> {
         text.and_then(|t| u64::from_str_radix(t.trim(), 16).ok()).unwrap_or(0)
     };
     Ok((set("CapPrm:"), set("CapBnd:")))
-}
-
-/// The host's own user namespace has a fixed inode number (PROC_USER_INIT_INO, linux/proc_ns.h).
-fn in_user_namespace() -> bool {
-    fs::inode(c"/proc/self/ns/user").is_ok_and(|inode| inode != 0xEFFF_FFFD)
 }
 
 /// The highest capability that the kernel knows: those of the table are asked for from above, mostly once.

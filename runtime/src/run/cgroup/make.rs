@@ -51,7 +51,8 @@ pub fn make(group: &Group) -> Result<Made> {
         }
     }
     let mut made = Made::default();
-    let Err(error) = descend(group, &mut made) else { return Ok(made) };
+    let done = descend(group, &mut made).and_then(|(dir, existed)| fit(group, &dir, existed));
+    let Err(error) = done else { return Ok(made) };
     for dir in made.dirs.drain(..).rev() {
         // The error that is being reported matters more than one of its undoing.
         let _ = std::fs::remove_dir(dir);
@@ -63,7 +64,16 @@ pub fn make(group: &Group) -> Result<Made> {
     Err(error)
 }
 
-fn descend(group: &Group, made: &mut Made) -> Result<()> {
+/// Readies a cgroup that systemd has made, with init in it: controllers that systemd does not know of are enabled on the way.
+///
+/// # Errors
+/// A controller that a limit needs and that cannot be enabled.
+pub fn adopt(group: &Group) -> Result<()> {
+    descend(group, &mut Made::default()).map(drop)
+}
+
+/// Goes down to the cgroup, making and enabling what is missing; answers whether it was there.
+fn descend(group: &Group, made: &mut Made) -> Result<(Dir, bool)> {
     let mut dir = Dir::open(&group.mount)?;
     let mut existed = true;
     let mut can = group.enable.clone();
@@ -85,7 +95,7 @@ fn descend(group: &Group, made: &mut Made) -> Result<()> {
         }
         dir = child;
     }
-    fit(group, &dir, existed)
+    Ok((dir, existed))
 }
 
 /// What is known to be behind an errno of a process that was to start in a version 2 cgroup (clone3(2), `CLONE_INTO_CGROUP`).

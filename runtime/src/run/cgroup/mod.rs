@@ -23,7 +23,7 @@ use nix::errno::Errno;
 
 pub use fs::{Dir, Writer, check, delegate, open, write};
 pub use kill::{all_procs, is_empty, kill_all, procs, remove, signal_all};
-pub use make::{Made, enter_hint, make, missing};
+pub use make::{Made, adopt, enter_hint, make, missing};
 pub use probe::probe;
 
 /// What went wrong with a cgroup: `write "7" to /sys/fs/cgroup/pids/x/pids.max: invalid argument`.
