@@ -547,7 +547,7 @@ fn hold(key: &'static Key, disk: &(String, String), test: &str) -> Option<Held> 
         return None;
     }
     let dir = cgroup_of(case.pid(), controller);
-    let (file, values) = files.iter().find(|(file, _)| dir.join(file).exists()).unwrap_or(&files[0]);
+    let &(file, values) = files.iter().find(|(file, _)| dir.join(file).exists()).unwrap_or(&files[0]);
     let [first, second] = values.map(|v| fill(v, disk));
     let before = said(&dir, file, &first);
     assert_eq!(before, first, "{}: {file} after create", key.name);
