@@ -132,6 +132,7 @@ fn row(program: &str, point: &str, verdict: Verdict, message: String, millis: u6
         verdict,
         message,
         millis,
+        note: None,
     }
 }
 

@@ -86,7 +86,8 @@ fn passed_by_none(out: &mut String, results: &Results) {
     for row in rows {
         let clause = results.clauses.iter().find(|c| row.clauses.contains(&c.code));
         let quote = clause.map_or("", |c| &c.quote).replace('|', "\\|").replace('<', "&lt;");
-        let _infallible = writeln!(out, "| `{}`: {} | {} | {quote} |", row.name, row.title, row.level.word());
+        let note = row.note.as_ref().map(|note| format!(" *{note}*")).unwrap_or_default();
+        let _infallible = writeln!(out, "| `{}`: {} | {} | {quote}{note} |", row.name, row.title, row.level.word());
     }
 }
 

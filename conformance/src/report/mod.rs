@@ -31,6 +31,9 @@ pub struct Row {
     pub message: String,
     /// Milliseconds.
     pub millis: u64,
+    /// Why the case is right although no runtime in use passes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 impl Row {
@@ -44,6 +47,7 @@ impl Row {
             verdict: outcome.verdict,
             message: outcome.message,
             millis: outcome.millis,
+            note: case.note.clone(),
         }
     }
 
@@ -193,6 +197,7 @@ pub(crate) mod tests {
             verdict,
             message: message.into(),
             millis: 12,
+            note: None,
         };
         let column = |name: &str, verdict| Column {
             name: name.into(),
