@@ -210,6 +210,7 @@ fn walk_in(dir: &Dir, bundle: &Bundle, spec: &Spec<'_>, plan: &Plan, ask: Create
     let rootfs = rootfs(bundle, spec);
     let walked = walk::walk(plan, Means { gate, console: ask.console });
     let ready = walked.map_err(|e| e.explained_in(Path::new(&rootfs)))?;
+    undo::forget_unmade(&mut journal.undo, plan);
     let record = record(bundle, spec, journal, &ask.request, ready.pid);
     let saved = save(dir, &record, ask.pid_file.as_deref());
     if let Err(error) = saved {
@@ -537,7 +538,11 @@ fn destroy(dir: &Dir, record: Option<&Record>) -> Result<()> {
     }
     // With the init of a pid namespace all in it are gone.
     if !record.is_some_and(|r| r.own_pid_namespace) {
-        cgroup::kill_all(&undo::groups(undos))?;
+        // Until there is a record nobody but init was in them, and it does not outlive its creator: who is in one that was
+        // there before is another's.
+        let mut groups = undo::groups(undos);
+        groups.retain(|g| record.is_some() || undo::makes(undos, g));
+        cgroup::kill_all(&groups)?;
     }
     let left = undo::replay(undos);
     if !left.is_empty() {

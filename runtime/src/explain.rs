@@ -43,6 +43,7 @@ fn parent(op: &ParentOp) -> String {
         ParentOp::OpenCgroup { group, .. } => format!("open cgroup {}", group.dir()),
         ParentOp::WriteCgroup { group, write } => format!("write {:?} to {}/{}", write.value, group.dir(), write.file),
         ParentOp::AttachDevices { group, .. } => format!("attach device program to {}", group.dir()),
+        ParentOp::Delegate { group, uid } => format!("give cgroup {} to user {uid}", group.dir()),
         ParentOp::OpenProcess { pid, .. } => format!("open the container's init, pid {pid}, and check that it is that"),
         ParentOp::OpenDirectory { path, .. } => format!("open {}", text(path)),
         ParentOp::Affinity(mask) => format!("run on CPUs {}", cpus(mask)),

@@ -6,7 +6,7 @@ use std::ffi::CStr;
 
 use crate::abi::CAPABILITIES;
 use crate::facts::Facts;
-use crate::run::cgroup;
+use crate::run::{cgroup, proc};
 use crate::spec::{Process, Spec};
 use crate::sys::{fs, process};
 
@@ -31,10 +31,12 @@ pub fn facts(spec: Option<&Spec<'_>>) -> Result<Facts, HostError> {
     let filter = spec.is_none_or(|s| s.linux.as_ref().is_some_and(|l| l.seccomp.is_some()));
     let (permitted, bounding) = held()?;
     let (uid, gid) = process::effective_ids();
+    let in_user_namespace = in_user_namespace();
     Ok(Facts {
         uid,
         gid,
-        in_user_namespace: in_user_namespace(),
+        in_user_namespace,
+        setgroups_denied: in_user_namespace && proc::denies_setgroups("self"),
         permitted,
         bounding,
         last_cap: last_cap(),
@@ -62,8 +64,9 @@ fn held() -> Result<(u64, u64), HostError> {
     Ok((set("CapPrm:"), set("CapBnd:")))
 }
 
-/// The host's own user namespace has a fixed inode number (PROC_USER_INIT_INO, linux/proc_ns.h).
-fn in_user_namespace() -> bool {
+/// Whether this process is in another user namespace than the host's, which has a fixed inode number (PROC_USER_INIT_INO,
+/// linux/proc_ns.h).
+pub fn in_user_namespace() -> bool {
     fs::inode(c"/proc/self/ns/user").is_ok_and(|inode| inode != 0xEFFF_FFFD)
 }
 

@@ -104,6 +104,13 @@ pub enum ParentOp {
         /// The program.
         program: DeviceProgram,
     },
+    /// Gives a cgroup v2 to the container's user (config-linux.md, "Cgroup ownership").
+    Delegate {
+        /// The cgroup.
+        group: Group,
+        /// The user, in the runtime's user namespace.
+        uid: u32,
+    },
     /// Opens the container's init (pidfd_open(2)) and checks that it is still that process and no other of its number.
     OpenProcess {
         /// Its pid in the runtime's pid namespace.

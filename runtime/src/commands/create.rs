@@ -86,7 +86,7 @@ fn make(
         ));
     }
     let create = container::Create {
-        root: cx.root().0,
+        root: cx.root_to_make_in(),
         request: Request {
             gated,
             no_cgroups: cx.global.cgroup_manager == Some(CgroupManager::Disabled),

@@ -47,8 +47,8 @@ pub fn other_namespaces(pid: i32) -> std::io::Result<u64> {
     Ok(others)
 }
 
-/// Whether setgroups(2) is denied in a process's user namespace.
-pub fn denies_setgroups(pid: i32) -> bool {
+/// Whether setgroups(2) is denied in the user namespace of a process: a pid, or `self`.
+pub fn denies_setgroups(pid: impl std::fmt::Display) -> bool {
     std::fs::read(format!("/proc/{pid}/setgroups")).is_ok_and(|text| text.starts_with(b"deny"))
 }
 

@@ -50,6 +50,9 @@ pub fn make(group: &Group) -> Result<Made> {
             return Ok(made);
         }
     }
+    if group.optional && is_foreign(group) {
+        return Ok(Made { dirs: Vec::new(), skipped: true });
+    }
     let mut made = Made::default();
     let Err(error) = descend(group, &mut made) else { return Ok(made) };
     for dir in made.dirs.drain(..).rev() {
@@ -61,6 +64,11 @@ pub fn make(group: &Group) -> Result<Made> {
         return Ok(Made { dirs: Vec::new(), skipped: true });
     }
     Err(error)
+}
+
+/// Whether the cgroup is there and not the caller's to put processes in.
+fn is_foreign(group: &Group) -> bool {
+    Dir::open(&group.dir()).is_ok_and(|dir| !dir.is_mine())
 }
 
 fn descend(group: &Group, made: &mut Made) -> Result<()> {
