@@ -452,10 +452,13 @@ pub fn kill(root: &Path, id: &str, signal: i32, all: bool) -> Result<()> {
 fn kill_everyone(record: &Record, signal: i32) -> Result<()> {
     let groups = undo::groups(&record.undo);
     if groups.is_empty() {
-        // Without a cgroup nobody but init is known.
-        return match status::init(record).map(|pidfd| process::pidfd_kill(pidfd.as_fd(), signal)) {
-            Some(Err(f)) if f.errno != libc::ESRCH => Err(f.into()),
-            _ => Ok(()),
+        let Some(init) = status::init(record) else { return Ok(()) };
+        // Init goes last: with it go the others, and until then no pid can have become another namespace's.
+        let others = watch::without_cgroup(record).into_iter().filter(|pid| *pid != record.pid);
+        let sent = others.map(|pid| process::kill(pid, signal)).chain([process::pidfd_kill(init.as_fd(), signal)]);
+        return match sent.filter_map(std::result::Result::err).find(|f| f.errno != libc::ESRCH) {
+            Some(fault) => Err(fault.into()),
+            None => Ok(()),
         };
     }
     cgroup::signal_all(&groups, signal)?;

@@ -39,6 +39,7 @@ fn parent(op: &ParentOp) -> String {
             if mapping.is_some() { "its mapping" } else { "the container's" },
             if *recursive { ", with all below" } else { "" }
         ),
+        ParentOp::MakeCgroup(group) if group.optional => format!("make cgroup {}, unless that is denied", group.dir()),
         ParentOp::MakeCgroup(group) => format!("make cgroup {}", group.dir()),
         ParentOp::OpenCgroup { group, .. } => format!("open cgroup {}", group.dir()),
         ParentOp::WriteCgroup { group, write } => format!("write {:?} to {}/{}", write.value, group.dir(), write.file),
@@ -163,6 +164,7 @@ fn joiner(op: &JoinerOp) -> String {
         JoinerOp::Undumpable => "forbid ptrace and core dumps until exec".to_owned(),
         JoinerOp::Attach(tasks) => attach(tasks),
         JoinerOp::Affinity(mask) => format!("run on CPUs {}", cpus(mask)),
+        JoinerOp::OomScoreAdj(score) => format!("set oom_score_adj to {}", text(score)),
         JoinerOp::JoinProcess { kinds, .. } => {
             format!("join init's{}", namespaces(*kinds).replacen(" with new", "", 1))
         }

@@ -28,6 +28,7 @@ impl std::error::Error for HostError {}
 /// /proc cannot be read, or the cgroup filesystem is mounted in a way that is none of the known ones.
 pub fn facts(spec: Option<&Spec<'_>>) -> Result<Facts, HostError> {
     let process = |label: fn(&Process<'_>) -> bool| spec.is_none_or(|s| s.process.as_ref().is_some_and(label));
+    let mount_label = spec.is_none_or(|s| s.linux.as_ref().is_some_and(|l| l.mount_label.is_some()));
     let filter = spec.is_none_or(|s| s.linux.as_ref().is_some_and(|l| l.seccomp.is_some()));
     let (permitted, bounding) = held()?;
     let (uid, gid) = process::effective_ids();
@@ -42,7 +43,7 @@ pub fn facts(spec: Option<&Spec<'_>>) -> Result<Facts, HostError> {
         last_cap: last_cap(),
         cgroups: cgroup::probe().map_err(|e| HostError(e.to_string()))?,
         apparmor: process(|p| p.apparmor_profile.is_some()) && is_yes(c"/sys/module/apparmor/parameters/enabled"),
-        selinux: process(|p| p.selinux_label.is_some()) && fs::inode(c"/sys/fs/selinux/enforce").is_ok(),
+        selinux: (mount_label || process(|p| p.selinux_label.is_some())) && fs::inode(c"/sys/fs/selinux/enforce").is_ok(),
         seccomp_flags: if filter { seccomp_flags() } else { 0 },
     })
 }

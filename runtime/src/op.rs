@@ -188,6 +188,8 @@ pub enum JoinerOp {
     Attach(Tasks),
     /// sched_setaffinity(2): the mask of CPUs, as the kernel takes it.
     Affinity(Box<[u8]>),
+    /// Writes its own oom_score_adj, which init inherits.
+    OomScoreAdj(CString),
     /// setns(2) by pidfd: all of these kinds at once, or none.
     JoinProcess {
         /// The pidfd of the container's init.

@@ -6,7 +6,7 @@ use super::mounts::inside;
 use super::{Chapter, cstring, seccomp};
 use crate::abi::{CAP_SYS_ADMIN, CAPABILITIES, RLIMITS};
 use crate::field::Field;
-use crate::op::{CapSets, InitOp, Kind, ParentOp, ReadBack, Rlimit, Scheduler};
+use crate::op::{CapSets, InitOp, JoinerOp, Kind, ParentOp, ReadBack, Rlimit, Scheduler};
 use crate::plan::{Act, Mark, Step};
 use crate::spec::{Process, Str};
 
@@ -23,13 +23,30 @@ const NATIVE: seccomp::Arch = if cfg!(target_arch = "aarch64") {
 /// The whole set of an unset label.
 const NONE: &[&str] = &["", "unconfined"];
 
+/// EACCES: lower than the caller's own it takes CAP_SYS_RESOURCE of the host, which engines ask of a plain user all the same.
+const NOT_LOWERED: &[i32] = &[13];
+
 /// `process.oomScoreAdj`.
 pub(super) fn oom_score_adj(ch: &mut Chapter<'_>) {
     if let Some(score) = ch.spec.process.as_ref().and_then(|p| p.oom_score_adj) {
         let step = Step::parent(ParentOp::OomScoreAdj(score), Field::new("process.oomScoreAdj"));
-        // Lower than the caller's own it takes CAP_SYS_RESOURCE of the host, which engines ask of a plain user all the same.
-        const DENIED: &[i32] = &[13 /* EACCES */];
-        ch.lanes.parent.push(if ch.facts.rootless() { step.skip(DENIED) } else { step });
+        match (ch.facts.rootless(), ch.target) {
+            // By the joiner, see `own_oom_score_adj`.
+            (true, Some(_)) => {}
+            (true, None) => ch.lanes.parent.push(step.skip(NOT_LOWERED)),
+            (false, _) => ch.lanes.parent.push(step),
+        }
+    }
+}
+
+/// The same for a process that is put into a container: what the host's root alone may write of it once it is not dumpable,
+/// the joiner writes of itself before.
+pub(super) fn own_oom_score_adj(ch: &mut Chapter<'_>) {
+    let score = ch.spec.process.as_ref().and_then(|p| p.oom_score_adj).filter(|_| ch.facts.rootless());
+    if let Some(score) = score {
+        let field = Field::new("process.oomScoreAdj");
+        let text = cstring(&score.to_string(), &field, ch.problems);
+        ch.lanes.joiner.push(Step::joiner(JoinerOp::OomScoreAdj(text), field).skip(NOT_LOWERED));
     }
 }
 

@@ -100,9 +100,11 @@ pub fn run(command: &mut Command) -> Output {
         }
         std::thread::sleep(Duration::from_millis(2));
     };
-    // A created container keeps the pipes open: what was written by now is all there is to be.
+    // A created container keeps the pipes open: what was written by now is all there is to be. Elsewhere they end.
+    let stays = command.get_args().any(|arg| arg == "create" || arg == "-d" || arg == "--detach") && status.success();
+    let patience = Duration::from_millis(if stays { 100 } else { 5000 });
     let text = |told: std::sync::mpsc::Receiver<Vec<u8>>| {
-        let (mut all, end) = (Vec::new(), Instant::now() + Duration::from_millis(100));
+        let (mut all, end) = (Vec::new(), Instant::now() + patience);
         while let Ok(more) = told.recv_timeout(end.saturating_duration_since(Instant::now())) {
             all = more;
         }
