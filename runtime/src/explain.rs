@@ -474,6 +474,7 @@ fn errno_name(errno: i32) -> String {
     let names = [
         (1, "EPERM"),
         (2, "ENOENT"),
+        (9, "EBADF"),
         (13, "EACCES"),
         (16, "EBUSY"),
         (17, "EEXIST"),
