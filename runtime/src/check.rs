@@ -52,6 +52,27 @@ pub const ORDER: &[(&str, Is, &str, Is, &str)] = &[
         "who has given it away may have no right to it any more",
     ),
     (
+        "init cloned",
+        is!(Act::Parent(ParentOp::Clone { .. } | ParentOp::MeetInit)),
+        "unit started with init",
+        |act| matches!(act, Act::Parent(ParentOp::StartUnit(unit)) if unit.attach),
+        "systemd makes no scope without a process, and init's pid is what it is given",
+    ),
+    (
+        "unit started",
+        is!(Act::Parent(ParentOp::StartUnit(_))),
+        "limit set",
+        is!(Act::Parent(ParentOp::WriteCgroup { .. } | ParentOp::AttachDevices { .. })),
+        "systemd writes what it knows of when it starts the unit, and would undo what it does not",
+    ),
+    (
+        "unit started",
+        is!(Act::Parent(ParentOp::StartUnit(_))),
+        "cgroup namespace made",
+        is!(Act::Init(InitOp::Unshare(0x0200_0000))),
+        "the namespace's root is the cgroup that its maker is in",
+    ),
+    (
         "propagation changed",
         is!(Act::Init(InitOp::Propagation { recursive: true, .. })),
         "root opened",

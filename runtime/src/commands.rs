@@ -101,9 +101,8 @@ fn default_root() -> PathBuf {
 /// root of a user namespace is a plain user who is called so, or a whole system whose root logged in.
 fn has_runtime_directory() -> bool {
     process::effective_ids().0 != 0
-        || (crate::host::in_user_namespace() && std::env::var_os("USER").is_none_or(|user| user != "root"))
+        || (crate::run::proc::in_user_namespace() && std::env::var_os("USER").is_none_or(|user| user != "root"))
 }
-
 
 /// Reads a command line, `argv[0]` included, and does what it says. An error is printed once.
 pub fn main(argv: &[OsString]) -> u8 {

@@ -107,11 +107,11 @@ pub fn compile(spec: &Spec<'_>, facts: &Facts, request: &Request) -> Result<Comp
 
 fn write_chapters(ch: &mut Chapter<'_>) {
     refuse_what_waits(ch);
-    let groups = cgroups::make(ch);
+    let mut groups = cgroups::make(ch);
     namespaces::clone_and_join(ch, groups.start_in);
     process::oom_score_adj(ch);
     namespaces::map_ids(ch);
-    cgroups::enter(ch, &groups);
+    cgroups::enter(ch, &mut groups);
     process::session(ch);
     rootfs::open(ch);
     mounts::all(ch, &groups);

@@ -146,7 +146,10 @@ pub struct Created {
 /// # Errors
 /// Every problem of the configuration.
 pub fn compile(spec: &Spec<'_>, request: &Request) -> Result<Compiled> {
-    let facts = host::facts(Some(spec))?;
+    let mut facts = host::facts(Some(spec))?;
+    if request.systemd {
+        facts.systemd = Some(host::systemd(request.rootless)?);
+    }
     // Each phase has code of its own: what the one before needed goes, so that the peak is that of one.
     forget_code();
     let compiled = compile::compile(spec, &facts, request)?;

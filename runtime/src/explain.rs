@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::fmt::Write as _;
 
 use crate::abi::{CAPABILITIES, RLIMITS, attr, clone, file, propagation};
+use crate::op::unit::Unit;
 use crate::op::{
     Attr, CapSets, DeviceOp, EnterRoot, InitOp, JoinerOp, MountOp, MountSource, NodeMask, ParentOp, Rlimit, Scheduler,
     Tasks,
@@ -41,6 +42,8 @@ fn parent(op: &ParentOp) -> String {
         ),
         ParentOp::MakeCgroup(group) if group.optional => format!("make cgroup {}, unless that is denied", group.dir()),
         ParentOp::MakeCgroup(group) => format!("make cgroup {}", group.dir()),
+        ParentOp::StartUnit(unit) => start_unit(unit),
+        ParentOp::AdoptCgroup(group) => format!("complete systemd's cgroup {}", group.dir()),
         ParentOp::OpenCgroup { group, .. } => format!("open cgroup {}", group.dir()),
         ParentOp::WriteCgroup { group, write } => format!("write {:?} to {}/{}", write.value, group.dir(), write.file),
         ParentOp::AttachDevices { group, .. } => format!("attach device program to {}", group.dir()),
@@ -74,6 +77,19 @@ fn parent(op: &ParentOp) -> String {
         },
         ParentOp::SendListener { path, .. } => format!("send the notification descriptor to {}", text(path)),
     }
+}
+
+/// The unit with its properties, without those that all of them have.
+fn start_unit(unit: &Unit) -> String {
+    const USUAL: [&str; 4] = ["Description", "DefaultDependencies", "CollectMode", "Delegate"];
+    let whose = if unit.manager.user { "the user's systemd" } else { "systemd" };
+    let with = if unit.attach { " with init" } else { "" };
+    let mut line = format!("let {whose} start {}{with}:", unit.name);
+    let told = |name: &str| !USUAL.contains(&name) && !name.ends_with("Accounting");
+    for property in unit.properties.iter().filter(|p| told(&p.name)) {
+        let _ = write!(line, " {}={}", property.name, property.value);
+    }
+    line
 }
 
 fn resource_limit(rlimit: &Rlimit) -> String {
@@ -428,6 +444,7 @@ pub fn plan(plan: &Plan) -> String {
         }
         match &step.undo {
             None => {}
+            Some(Undo::Unit { .. }) => line.push_str("  (undo: stop it)"),
             Some(Undo::Cgroup { .. }) => line.push_str("  (undo: remove it)"),
             Some(Undo::Unmount { .. }) => line.push_str("  (undo: detach it)"),
         }

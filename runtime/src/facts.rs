@@ -2,6 +2,8 @@
 //!
 //! Nothing that a root filesystem controls is a fact. [`crate::host`] finds them; tests make them up.
 
+use crate::op::unit::Manager;
+
 /// What a plan depends on, of the host and of the runtime's own process.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
@@ -21,6 +23,8 @@ pub struct Facts {
     pub last_cap: u8,
     /// The cgroup hierarchies.
     pub cgroups: Cgroups,
+    /// The systemd that makes cgroups, where it is asked to.
+    pub systemd: Option<Systemd>,
     /// Whether AppArmor is at work.
     pub apparmor: bool,
     /// Whether SELinux is at work.
@@ -59,6 +63,17 @@ impl Facts {
             ..Facts::default()
         }
     }
+}
+
+/// A running systemd.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Systemd {
+    /// How it is reached.
+    pub manager: Manager,
+    /// Its version: 257.
+    pub version: u32,
+    /// The cgroup below which its units are: `/`, or `/user.slice/user-1000.slice/user@1000.service`.
+    pub cgroup: String,
 }
 
 /// The hierarchies that are mounted; a hybrid host has both kinds.

@@ -91,9 +91,9 @@ pub const CAPABILITIES: &[&str] = &crate::abi::CAPABILITIES;
 const HOOKS: &[&str] = &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 const NAMESPACES: &[&str] = &["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"];
 
-/// Annotations of a config that change what the runtime does, which an engine should not let untrusted users set: none
-/// does.
-pub const UNSAFE_ANNOTATIONS: &[&str] = &[];
+/// Annotations of a config that change what the runtime does, which an engine should not let untrusted users set; a dot at the
+/// end stands for all that begin so.
+pub const UNSAFE_ANNOTATIONS: &[&str] = &["org.systemd.property."];
 
 /// The names that the seccomp compiler knows.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -266,7 +266,7 @@ pub fn features_json(seccomp: Seccomp) -> Result<String, serde_json::Error> {
         linux: Linux {
             namespaces: NAMESPACES,
             capabilities: CAPABILITIES,
-            cgroup: Cgroup { v1: true, v2: true, systemd: false, systemd_user: false, rdma: true },
+            cgroup: Cgroup { v1: true, v2: true, systemd: true, systemd_user: true, rdma: true },
             seccomp,
             apparmor: yes(),
             selinux: yes(),

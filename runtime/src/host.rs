@@ -5,8 +5,8 @@ pub mod doctor;
 use std::ffi::CStr;
 
 use crate::abi::CAPABILITIES;
-use crate::facts::Facts;
-use crate::run::{cgroup, proc};
+use crate::facts::{Facts, Systemd};
+use crate::run::{cgroup, proc, systemd};
 use crate::spec::{Process, Spec};
 use crate::sys::{fs, process};
 
@@ -32,21 +32,33 @@ pub fn facts(spec: Option<&Spec<'_>>) -> Result<Facts, HostError> {
     let filter = spec.is_none_or(|s| s.linux.as_ref().is_some_and(|l| l.seccomp.is_some()));
     let (permitted, bounding) = held()?;
     let (uid, gid) = process::effective_ids();
-    let in_user_namespace = in_user_namespace();
+    let in_user_namespace = proc::in_user_namespace();
     Ok(Facts {
         uid,
         gid,
         in_user_namespace,
+        systemd: None,
         setgroups_denied: in_user_namespace && proc::denies_setgroups("self"),
         permitted,
         bounding,
         last_cap: last_cap(),
         cgroups: cgroup::probe().map_err(|e| HostError(e.to_string()))?,
         apparmor: process(|p| p.apparmor_profile.is_some()) && is_yes(c"/sys/module/apparmor/parameters/enabled"),
-        selinux: (mount_label || process(|p| p.selinux_label.is_some())) && fs::inode(c"/sys/fs/selinux/enforce").is_ok(),
+        selinux: (mount_label || process(|p| p.selinux_label.is_some()))
+            && fs::inode(c"/sys/fs/selinux/enforce").is_ok(),
         seccomp_flags: if filter { seccomp_flags() } else { 0 },
     })
 }
+
+/// Finds the systemd that is to make the cgroups. `rootless` says whether it is the user's own; `None`: as the user is.
+///
+/// # Errors
+/// There is none, or it does not answer.
+pub fn systemd(rootless: Option<bool>) -> Result<Systemd, HostError> {
+    systemd::find(rootless).map_err(|e| HostError(format!("--systemd-cgroup: {e}{HINT}")))
+}
+
+const HINT: &str = " (hint: let the engine use cgroupfs, or --cgroup-manager cgroupfs)";
 
 /// The permitted and the bounding set.
 ///
@@ -63,12 +75,6 @@ fn held() -> Result<(u64, u64), HostError> {
         text.and_then(|t| u64::from_str_radix(t.trim(), 16).ok()).unwrap_or(0)
     };
     Ok((set("CapPrm:"), set("CapBnd:")))
-}
-
-/// Whether this process is in another user namespace than the host's, which has a fixed inode number (PROC_USER_INIT_INO,
-/// linux/proc_ns.h).
-pub fn in_user_namespace() -> bool {
-    fs::inode(c"/proc/self/ns/user").is_ok_and(|inode| inode != 0xEFFF_FFFD)
 }
 
 /// The highest capability that the kernel knows: those of the table are asked for from above, mostly once.

@@ -11,9 +11,11 @@ pub use crate::abi::{CapSets, NodeMask, Scheduler};
 
 pub mod cgroup;
 pub mod seccomp;
+pub mod unit;
 
 use cgroup::{DeviceProgram, Group, Write};
 use seccomp::Filter;
+use unit::Unit;
 
 /// A place for a file descriptor that appears while walking: written once, before it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,6 +85,10 @@ pub enum ParentOp {
     },
     /// Makes the container's cgroup in one hierarchy.
     MakeCgroup(Group),
+    /// Lets systemd make a transient unit, with its cgroups, and put init into it; waits until that is done.
+    StartUnit(Box<Unit>),
+    /// Readies the cgroup of such a unit in one hierarchy, and makes it where systemd does not care for the hierarchy.
+    AdoptCgroup(Group),
     /// Opens a cgroup (v2: its directory; v1: its `tasks`), for the clone or the attach.
     OpenCgroup {
         /// The cgroup.

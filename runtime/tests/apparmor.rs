@@ -115,7 +115,12 @@ fn a_profile_that_is_not_loaded_is_named_and_nothing_is_left() {
     if Profile::load().is_none() {
         return;
     }
-    confined("tare-nonesuch").refused(&["process.apparmorProfile: ", "tare-nonesuch", "not loaded", "no such file or directory"]);
+    confined("tare-nonesuch").refused(&[
+        "process.apparmorProfile: ",
+        "tare-nonesuch",
+        "not loaded",
+        "no such file or directory",
+    ]);
 }
 
 #[test]

@@ -127,7 +127,10 @@ impl Drop for Elsewhere {
 #[test]
 fn the_config_of_spec_runs() {
     let Some(plain) = Plain::new() else { return };
-    plain.yields("id -u; cat /proc/self/uid_map; cat /proc/self/setgroups", &format!("0\n         0 {UID:>10}          1\ndeny"));
+    plain.yields(
+        "id -u; cat /proc/self/uid_map; cat /proc/self/setgroups",
+        &format!("0\n         0 {UID:>10}          1\ndeny"),
+    );
     plain.yields("echo x >/dev/null; head -c 3 /dev/zero | wc -c; ls /dev/pts /sys/class >/dev/null && echo y", "3\ny");
     plain.yields("touch /sys/x 2>/dev/null || echo no; touch /sys/fs/cgroup/x 2>/dev/null || echo no", "no\nno");
 }
@@ -178,7 +181,8 @@ fn a_life_without_cgroups() {
 #[test]
 fn a_limit_or_a_path_that_is_asked_for_is_not_done_without() {
     let Some(plain) = Plain::new() else { return };
-    let plain = plain.with(|c| c.set("/linux/resources", json!({"pids": {"limit": -1}, "devices": [{"allow": false}]})));
+    let plain =
+        plain.with(|c| c.set("/linux/resources", json!({"pids": {"limit": -1}, "devices": [{"allow": false}]})));
     plain.run().ok();
     let plain = plain.with(|c| c.set("/linux/resources", json!({"pids": {"limit": 9}})));
     plain.refused(&["permission denied", "not delegated to you"]);
@@ -219,7 +223,8 @@ fn binds_are_the_users_own() {
     plain.yields("cat /tmp/file; echo >/tmp/file || echo no", "textno");
     let plain = plain.with(|c| c.mount("/tmp/missing", "bind", "/no/such", &["bind"]));
     plain.refused(&["mounts[8]: ", "the source of a bind mount must exist"]);
-    let plain = plain.with(|c| c.set("/mounts/8/source", json!("/etc")).set("/mounts/8/options", json!(["bind", "idmap"])));
+    let plain =
+        plain.with(|c| c.set("/mounts/8/source", json!("/etc")).set("/mounts/8/options", json!(["bind", "idmap"])));
     plain.refused(&["mounts[8].options: ", "operation not permitted"]);
 }
 
@@ -253,15 +258,16 @@ fn rlimits_are_lowered_and_not_raised() {
     let limit = |n: u64| json!([{"type": "RLIMIT_NOFILE", "soft": n, "hard": n}]);
     let plain = plain.with(|c| c.set("/process/rlimits", limit(33)));
     plain.yields("ulimit -n", "33");
-    plain.with(|c| c.set("/process/rlimits", limit(1 << 31))).refused(&["process.rlimits[0]: ", "operation not permitted"]);
+    plain
+        .with(|c| c.set("/process/rlimits", limit(1 << 31)))
+        .refused(&["process.rlimits[0]: ", "operation not permitted"]);
 }
 
 #[test]
 fn a_time_namespace_is_owned_by_the_containers_user_namespace() {
     let Some(plain) = Plain::new() else { return };
-    let plain = plain.with(|c| {
-        c.namespace("time", None).set("/linux/timeOffsets", json!({"boottime": {"secs": 1_000_000}}))
-    });
+    let plain =
+        plain.with(|c| c.namespace("time", None).set("/linux/timeOffsets", json!({"boottime": {"secs": 1_000_000}})));
     plain.yields("cut -d. -f1 /proc/uptime | grep -c .......", "1");
 }
 
@@ -269,12 +275,10 @@ fn a_time_namespace_is_owned_by_the_containers_user_namespace() {
 fn sysctls_go_to_a_network_of_its_own() {
     let Some(plain) = Plain::new() else { return };
     let plain = plain.with(|c| {
-        c.namespace("network", None).set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"})).without_mount("/sys").mount(
-            "/sys",
-            "sysfs",
-            "sysfs",
-            &["ro"],
-        )
+        c.namespace("network", None)
+            .set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"}))
+            .without_mount("/sys")
+            .mount("/sys", "sysfs", "sysfs", &["ro"])
     });
     plain.yields("cat /proc/sys/net/ipv4/ip_forward; ls /sys/class/net", "1\nlo");
 }
@@ -312,7 +316,16 @@ fn root_in_a_user_namespace_is_a_plain_user_too() {
         config["process"]["args"] = json!(["sh", "-c", script]);
         std::fs::write(case.dir.join("config.json"), config.to_string()).unwrap();
         let mut command = Command::new("unshare");
-        command.arg("--map-root-user").args(flags).arg(TARE).arg("--root").arg(case.dir.join("state")).arg("run").arg("--bundle").arg(&case.dir).arg(&case.id);
+        command
+            .arg("--map-root-user")
+            .args(flags)
+            .arg(TARE)
+            .arg("--root")
+            .arg(case.dir.join("state"))
+            .arg("run")
+            .arg("--bundle")
+            .arg(&case.dir)
+            .arg(&case.id);
         run(&mut plain.become_user(command)).ok()
     };
     let script = "id -u; cat /proc/self/setgroups; echo x >/dev/null; ls -d /sys/kernel";
@@ -385,7 +398,10 @@ fn more_ids_come_by_the_helpers_of_the_system() {
     plain.case.write();
     plain.on("create").ok();
     plain.on("start").ok();
-    assert_eq!(plain.tare(&["exec", "-u", "9:10", "-g", "11", &plain.case.id, "id"]).ok(), "uid=9 gid=10 groups=7,8,11");
+    assert_eq!(
+        plain.tare(&["exec", "-u", "9:10", "-g", "11", &plain.case.id, "id"]).ok(),
+        "uid=9 gid=10 groups=7,8,11"
+    );
     plain.tare(&["delete", "--force", &plain.case.id]).ok();
     let foreign = json!([{"containerID": 0, "hostID": 1, "size": 10}]);
     let plain = plain.with(|c| c.set("/linux/uidMappings", foreign));
@@ -402,7 +418,8 @@ fn a_cgroup_that_the_container_may_write_is_its_users() {
         println!("SKIP: needs cgroup v2 alone");
         return;
     }
-    let owners = "cd /sys/fs/cgroup; stat -c %u . cgroup.procs cgroup.subtree_control pids.max memory.max | tr '\\n' ' '";
+    let owners =
+        "cd /sys/fs/cgroup; stat -c %u . cgroup.procs cgroup.subtree_control pids.max memory.max | tr '\\n' ' '";
     let writable = |c: Case| {
         c.namespace("cgroup", None).without_mount("/sys/fs/cgroup").mount(
             "/sys/fs/cgroup",
@@ -426,6 +443,7 @@ fn a_cgroup_that_the_container_may_write_is_its_users() {
     assert_eq!(outside(&user)[..2], [1234, 1234]);
     let readonly = support::case().namespace("cgroup", None).set("/process/user", json!({"uid": 1234, "gid": 1234}));
     assert_eq!(outside(&readonly)[..2], [0, 0]);
-    let shared = writable(support::case()).without_namespace("cgroup").set("/process/user", json!({"uid": 1234, "gid": 1}));
+    let shared =
+        writable(support::case()).without_namespace("cgroup").set("/process/user", json!({"uid": 1234, "gid": 1}));
     assert_eq!(outside(&shared)[..2], [0, 0]);
 }

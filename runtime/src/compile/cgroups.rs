@@ -1,6 +1,6 @@
 //! `linux.cgroupsPath`, `linux.resources` and mounts of type cgroup: from the limits of [`super::cgroup`] to steps.
 
-use super::cgroup::{self, Group, OnErr as WriteErr, Version, When};
+use super::cgroup::{self, Group, Groups, OnErr as WriteErr, Version, When, unit};
 use super::mounts::{inside, mount_op, new_filesystem};
 use super::namespaces::host_id;
 use super::options::Options;
@@ -8,6 +8,7 @@ use super::{Chapter, cstring};
 use crate::abi::{attr, clone};
 use crate::facts::Cgroups;
 use crate::field::Field;
+use crate::op::unit::Unit;
 use crate::op::{InitOp, Kind, MountOp, MountSource, ParentOp, Slot, Tasks};
 use crate::plan::{Act, Mark, Step, Undo};
 use crate::spec::Resources;
@@ -27,12 +28,14 @@ pub(super) struct Placed {
     /// The cgroup v2 that init is cloned into.
     pub(super) start_in: Option<Slot>,
     tasks: Vec<(usize, Option<Slot>)>,
+    /// What systemd makes when init is there, and the limits that wait for it.
+    unit: Option<(Unit, Groups)>,
 }
 
 impl Placed {
     /// No cgroups.
     pub(super) fn nowhere() -> Self {
-        Placed { groups: Vec::new(), start_in: None, tasks: Vec::new() }
+        Placed { groups: Vec::new(), start_in: None, tasks: Vec::new(), unit: None }
     }
 }
 
@@ -52,6 +55,9 @@ pub(super) fn make(ch: &mut Chapter<'_>) -> Placed {
     if ch.request.no_cgroups {
         return self::none(ch, resources);
     }
+    if ch.request.systemd {
+        return by_systemd(ch, resources);
+    }
     let mut compiled = cgroup::compile(path, &ch.request.id, resources, &ch.facts.cgroups, rootless, ch.problems);
     for (i, group) in compiled.groups.iter_mut().enumerate() {
         match ch.request.rootless {
@@ -63,22 +69,35 @@ pub(super) fn make(ch: &mut Chapter<'_>) -> Placed {
             None => {}
         }
     }
-    let mut placed = Placed { groups: compiled.groups, start_in: None, tasks: Vec::new() };
-    for (i, group) in placed.groups.iter().enumerate() {
-        let undo = Undo::Cgroup {
-            mount: group.mount.clone(),
-            path: group.path.clone(),
-            controllers: group.controllers.clone(),
-            unified: group.version == Version::V2,
-            made: Vec::new(),
-        };
-        let make = Step::parent(ParentOp::MakeCgroup(group.clone()), Field::new("linux.cgroupsPath")).undo(undo);
+    let placed = make_groups(ch, &compiled.groups, |_| true);
+    limit(ch, &placed, compiled);
+    placed
+}
+
+/// How a cgroup is undone.
+fn undo(group: &Group) -> Undo {
+    Undo::Cgroup {
+        mount: group.mount.clone(),
+        path: group.path.clone(),
+        controllers: group.controllers.clone(),
+        unified: group.version == Version::V2,
+        made: Vec::new(),
+    }
+}
+
+/// Makes those cgroups that init enters by itself.
+fn make_groups(ch: &mut Chapter<'_>, groups: &[Group], ours: fn(&Group) -> bool) -> Placed {
+    let mut placed = Placed { groups: groups.to_vec(), ..Placed::nowhere() };
+    for (i, group) in groups.iter().enumerate().filter(|(_, group)| ours(group)) {
+        let make = ParentOp::MakeCgroup(group.clone());
+        let make = Step::parent(make, Field::new("linux.cgroupsPath")).undo(undo(group));
         let handed = ch.namespaces.user || ch.namespaces.joins(Kind::Mount) || group.optional;
         if group.version == Version::V2 || handed {
             // Version 2 is entered by the clone itself; and what a container's root may not open, or would not find in the
             // mount namespace that it joins, it must be handed; and what is not there it must not be.
             let slot = ch.lanes.slot("cgroup");
-            let open = Step::parent(ParentOp::OpenCgroup { group: group.clone(), slot }, Field::new("linux.cgroupsPath"));
+            let open =
+                Step::parent(ParentOp::OpenCgroup { group: group.clone(), slot }, Field::new("linux.cgroupsPath"));
             ch.lanes.before.push(make);
             ch.lanes.before.push(if group.optional { open.skip(DENIED) } else { open });
             match group.version {
@@ -91,13 +110,64 @@ pub(super) fn make(ch: &mut Chapter<'_>) -> Placed {
         }
     }
     super::mark_last(&mut ch.lanes.parent, Mark::CgroupsMade);
+    placed
+}
+
+/// Sets what the cgroups are to be limited to.
+fn limit(ch: &mut Chapter<'_>, placed: &Placed, compiled: Groups) {
     write_limits(ch, &placed.groups, compiled.writes);
     if let (Some(program), Some(i)) = (compiled.devices, compiled.devices_group) {
         let op = ParentOp::AttachDevices { group: placed.groups[i].clone(), program };
         ch.lanes.parent.push(Step::parent(op, Field::new("linux.resources.devices")));
     }
     delegate(ch, &placed.groups);
-    placed
+}
+
+/// Cgroups that systemd makes for a unit. A slice begins empty, and is entered as any other cgroup; a scope begins with init
+/// in it, so it is made when init is there.
+fn by_systemd(ch: &mut Chapter<'_>, resources: &Resources<'_>) -> Placed {
+    // Who asks for systemd has found it, or said why not.
+    let Some(systemd) = &ch.facts.systemd else { return Placed::nowhere() };
+    let (path, id) = (ch.linux.cgroups_path.as_deref(), ch.request.id.as_str());
+    let found = (&ch.facts.cgroups, systemd);
+    let rootless = ch.facts.rootless() || systemd.manager.user;
+    let Some((compiled, name)) = cgroup::compile_unit(path, id, resources, found, rootless, ch.problems) else {
+        return Placed::nowhere();
+    };
+    let whose = (id, ch.request.bundle.as_str());
+    let unit = unit::unit(&name, whose, systemd, &compiled.writes, &ch.spec.annotations, ch.problems);
+    if !unit.attach {
+        ch.lanes.before.push(start(unit));
+        let placed = make_groups(ch, &compiled.groups, |_| true);
+        limit(ch, &placed, compiled);
+        return placed;
+    }
+    let placed = make_groups(ch, &compiled.groups, |group| !is_systemds(group));
+    Placed { unit: Some((unit, compiled)), ..placed }
+}
+
+/// The hierarchies that systemd puts the processes of all units into: the unified one, and the one that is called by its name.
+fn is_systemds(group: &Group) -> bool {
+    group.version == Version::V2 || group.controllers.iter().any(|c| c == "name=systemd")
+}
+
+fn start(unit: Unit) -> Step {
+    let (manager, name) = (unit.manager.clone(), unit.name.clone());
+    let undo = Undo::Unit { manager, name, description: unit.description().to_owned() };
+    Step::parent(ParentOp::StartUnit(Box::new(unit)), Field::new("linux.cgroupsPath")).undo(undo)
+}
+
+/// The scope is made with init in it; what systemd has set in the cgroups is then completed, file by file.
+fn start_unit(ch: &mut Chapter<'_>, placed: &mut Placed) -> bool {
+    let Some((unit, compiled)) = placed.unit.take() else { return false };
+    ch.lanes.parent.push(start(unit));
+    for group in placed.groups.iter().filter(|group| is_systemds(group)) {
+        let adopt = ParentOp::AdoptCgroup(group.clone());
+        ch.lanes.parent.push(Step::parent(adopt, Field::new("linux.cgroupsPath")).undo(undo(group)));
+    }
+    super::mark_last(&mut ch.lanes.parent, Mark::Attached);
+    limit(ch, placed, compiled);
+    true
 }
 
 /// The container's user owns its cgroup v2 if the container has a cgroup namespace and sees that cgroup writable
@@ -141,7 +211,8 @@ fn write_limits(ch: &mut Chapter<'_>, groups: &[Group], writes: Vec<cgroup::Writ
 }
 
 /// Init enters the hierarchies of version 1, then the cgroup namespace is made: its root is where init is.
-pub(super) fn enter(ch: &mut Chapter<'_>, placed: &Placed) {
+pub(super) fn enter(ch: &mut Chapter<'_>, placed: &mut Placed) {
+    let held = start_unit(ch, placed);
     let mut wait = ch.lanes.parent.iter().any(|s| s.reaches == Some(Mark::CgroupsMade)).then_some(Mark::CgroupsMade);
     for (i, slot) in &placed.tasks {
         let group = &placed.groups[*i];
@@ -153,6 +224,9 @@ pub(super) fn enter(ch: &mut Chapter<'_>, placed: &Placed) {
         let mut step = Step::init(InitOp::Attach(tasks), field);
         step.waits = wait.take();
         ch.lanes.init.push(if group.optional { step.skip(NOT_OPEN) } else { step });
+    }
+    if held {
+        ch.lanes.hold_init(Mark::Attached);
     }
     if ch.namespaces.is_new(Kind::Cgroup) {
         ch.lanes.init.push(Step::init(InitOp::Unshare(clone::NEWCGROUP), Field::new("linux.namespaces")));

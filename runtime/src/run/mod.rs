@@ -14,5 +14,6 @@ pub mod parent;
 pub mod path;
 pub mod proc;
 mod program;
+pub mod systemd;
 mod terminal;
 pub mod wire;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::wire::Word;
-use super::{cgroup, hook, proc};
+use super::{cgroup, hook, proc, systemd};
 use crate::compile::cgroup::{Group, Version};
 use crate::op::{HookOp, Kind, ParentOp, Slot};
 use crate::plan::{Act, Plan};
@@ -57,6 +57,12 @@ impl From<cgroup::Error> for Failed {
     }
 }
 
+impl From<systemd::Error> for Failed {
+    fn from(error: systemd::Error) -> Self {
+        Failed { errno: None, text: error.to_string(), whole: true }
+    }
+}
+
 impl From<std::io::Error> for Failed {
     fn from(error: std::io::Error) -> Self {
         let errno = error.raw_os_error();
@@ -85,6 +91,8 @@ pub fn act(
             cgroup::make(group)?;
             return Ok(());
         }
+        ParentOp::AdoptCgroup(group) => return Ok(cgroup::adopt(group)?),
+        ParentOp::StartUnit(unit) if !unit.attach => return Ok(systemd::start(unit, None)?),
         ParentOp::WriteCgroup { group, write } => return Ok(writer.write(group, write)?),
         ParentOp::Delegate { group, uid } => return Ok(cgroup::delegate(group, *uid)?),
         ParentOp::AttachDevices { group, program } => return Ok(cgroup::devices::attach(group, program)?),
@@ -92,6 +100,7 @@ pub fn act(
     }
     let (pid, pidfd) = child.ok_or_else(|| Failed::text("there is no process yet"))?;
     match op {
+        ParentOp::StartUnit(unit) => Ok(systemd::start(unit, Some(pid))?),
         ParentOp::DenySetgroups => proc_write(pid, "setgroups", "deny"),
         ParentOp::WriteMap { file, text, helper: false } => proc_write(pid, file, text),
         ParentOp::WriteMap { file, text, helper: true } => map_by_helper(pid, file, text),
@@ -135,12 +144,18 @@ fn open_namespace(kind: Kind, path: &CStr) -> Result<OwnedFd, Failed> {
     Ok(fd)
 }
 
-/// Whether the namespaces that a plan joins are there and of their types, before anything is made for it.
+/// Whether the namespaces that a plan joins are there and of their types, and the cgroup of its unit nobody's, before anything
+/// is made for it.
 ///
 /// # Errors
 /// The first that is not, as the sentence that walking would end with.
 pub fn foresee(plan: &Plan) -> Result<(), String> {
     for (n, step) in plan.steps.iter().enumerate() {
+        if let Act::Parent(ParentOp::AdoptCgroup(group)) = &step.act
+            && !cgroup::is_empty(&group.dir()).map_err(|e| format!("{}: {e}", step.from))?
+        {
+            return Err(format!("{}: container's cgroup is not empty: {} holds processes", step.from, group.dir()));
+        }
         if let Act::Parent(ParentOp::OpenNamespace { kind, path, .. }) = &step.act {
             let opened = open_namespace(*kind, path).map_err(|failed| failed.of_step(n, plan));
             opened.map_err(|failed| format!("{}: {}", step.from, failed.text))?;

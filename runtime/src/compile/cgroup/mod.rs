@@ -3,15 +3,18 @@
 //! A limit goes to the controller that the kernel has, wherever that is mounted: on a hybrid host a container has
 //! cgroups of both versions at once. A limit without a controller is an error, never a warning.
 
+mod annotations;
 pub mod devices;
 pub mod ebpf;
+pub mod properties;
+pub mod unit;
 mod v1;
 mod v2;
 
 use std::borrow::Cow;
 
 use crate::error::Problems;
-use crate::facts::Cgroups;
+use crate::facts::{Cgroups, Systemd};
 use crate::field::Field;
 use crate::spec::{Cpu, Map, Memory, Pids, Resources, Str};
 
@@ -76,7 +79,24 @@ pub fn compile(
     rootless: bool,
     problems: &mut Problems,
 ) -> Groups {
-    let mut out = Groups { groups: lay_out(cgroups_path, id, facts, rootless, problems), ..Groups::default() };
+    create(lay_out(cgroups_path, id, facts, rootless, problems), resources, rootless, problems)
+}
+
+/// The same for a container whose cgroups systemd makes, with the name of its unit.
+pub fn compile_unit(
+    cgroups_path: Option<&str>,
+    id: &str,
+    resources: &Resources<'_>,
+    (facts, systemd): (&Cgroups, &Systemd),
+    rootless: bool,
+    problems: &mut Problems,
+) -> Option<(Groups, unit::Name)> {
+    let name = unit::parse(cgroups_path, id, systemd.manager.user, problems)?;
+    Some((create(unit::lay_out(&name, facts, systemd), resources, rootless, problems), name))
+}
+
+fn create(groups: Vec<Group>, resources: &Resources<'_>, rootless: bool, problems: &mut Problems) -> Groups {
+    let mut out = Groups { groups, ..Groups::default() };
     if !rootless {
         // Without privilege neither device nodes can be made nor device rules be set.
         devices(resources, &mut out, problems);
@@ -159,7 +179,7 @@ impl Place {
             problems.error_hint(
                 field,
                 format!("{path:?} is a systemd unit (slice:prefix:name), not a path"),
-                "cgroups are made without systemd; give a path such as /slice/name",
+                "--systemd-cgroup has systemd make it; without, give a path such as /slice/name",
             );
         } else if place.clean.is_empty() {
             problems.error(field, format!("{path:?} is the root of the hierarchy"));

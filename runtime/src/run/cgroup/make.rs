@@ -54,7 +54,8 @@ pub fn make(group: &Group) -> Result<Made> {
         return Ok(Made { dirs: Vec::new(), skipped: true });
     }
     let mut made = Made::default();
-    let Err(error) = descend(group, &mut made) else { return Ok(made) };
+    let done = descend(group, &mut made).and_then(|(dir, existed)| fit(group, &dir, existed));
+    let Err(error) = done else { return Ok(made) };
     for dir in made.dirs.drain(..).rev() {
         // The error that is being reported matters more than one of its undoing.
         let _ = std::fs::remove_dir(dir);
@@ -71,7 +72,16 @@ fn is_foreign(group: &Group) -> bool {
     Dir::open(&group.dir()).is_ok_and(|dir| !dir.is_mine())
 }
 
-fn descend(group: &Group, made: &mut Made) -> Result<()> {
+/// Readies a cgroup that systemd has made, with init in it: controllers that systemd does not know of are enabled on the way.
+///
+/// # Errors
+/// A controller that a limit needs and that cannot be enabled.
+pub fn adopt(group: &Group) -> Result<()> {
+    descend(group, &mut Made::default()).map(drop)
+}
+
+/// Goes down to the cgroup, making and enabling what is missing; answers whether it was there.
+fn descend(group: &Group, made: &mut Made) -> Result<(Dir, bool)> {
     let mut dir = Dir::open(&group.mount)?;
     let mut existed = true;
     let mut can = group.enable.clone();
@@ -93,7 +103,7 @@ fn descend(group: &Group, made: &mut Made) -> Result<()> {
         }
         dir = child;
     }
-    fit(group, &dir, existed)
+    Ok((dir, existed))
 }
 
 fn explain(error: Error) -> Error {

@@ -22,7 +22,7 @@ use nix::errno::Errno;
 
 pub use fs::{Dir, Writer, check, delegate, open, write};
 pub use kill::{all_procs, is_empty, kill_all, procs, remove, signal_all};
-pub use make::{Made, make, missing};
+pub use make::{Made, adopt, make, missing};
 pub use probe::probe;
 
 /// What went wrong with a cgroup: `write "7" to /sys/fs/cgroup/pids/x/pids.max: invalid argument`.
