@@ -39,7 +39,8 @@ impl Bed {
             fs::create_dir_all(root.join(sub)).map_err(say)?;
         }
         fs::copy("/bin/busybox", root.join("bin/busybox")).map_err(say)?;
-        for applet in ["sh", "cat", "sed", "cut", "sort", "ls", "grep", "hostname", "env", "sleep", "pwd", "wc", "true"] {
+        for applet in ["sh", "cat", "sed", "cut", "sort", "ls", "grep", "hostname", "env", "sleep", "pwd", "wc", "true"]
+        {
             symlink("busybox", root.join("bin").join(applet)).map_err(say)?;
         }
         let mut bed = Bed { runtime: runtime.to_owned(), dir, id: name.to_owned(), mounts: BTreeSet::new() };
@@ -150,7 +151,15 @@ impl Bed {
 
     /// Values of the container's limits, and whether it is frozen, as the host sees them.
     pub(crate) fn limits(&self) -> Vec<String> {
-        let files = ["pids.max", "memory.limit_in_bytes", "memory.max", "cpu.shares", "cpu.weight", "freezer.state", "cgroup.freeze"];
+        let files = [
+            "pids.max",
+            "memory.limit_in_bytes",
+            "memory.max",
+            "cpu.shares",
+            "cpu.weight",
+            "freezer.state",
+            "cgroup.freeze",
+        ];
         let mut seen = Vec::new();
         for group in self.groups() {
             for file in files {
@@ -171,7 +180,8 @@ impl Bed {
     pub(crate) fn processes() -> Vec<String> {
         while matches!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(s) if s != WaitStatus::StillAlive) {}
         let own = std::process::id().to_string();
-        let all = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|e| e.file_name().into_string().ok());
+        let all =
+            fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|e| e.file_name().into_string().ok());
         let others = all.filter(|n| n.bytes().all(|b| b.is_ascii_digit()) && *n != own);
         let name = |pid: String| {
             let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -212,7 +222,8 @@ impl Bed {
     pub(crate) fn clean(&self) {
         for process in Bed::processes() {
             let pid = process.split_whitespace().nth(1).and_then(|p| p.parse().ok());
-            let _ = pid.map(|pid| nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL));
+            let _ = pid
+                .map(|pid| nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL));
         }
         for group in self.groups() {
             let _ = fs::write(group.join("freezer.state"), "THAWED");

@@ -45,6 +45,13 @@ pub const ORDER: &[(&str, Is, &str, Is, &str)] = &[
         "the namespace's root is the cgroup that its maker is in",
     ),
     (
+        "cgroup limited",
+        is!(Act::Parent(ParentOp::MakeCgroup(_) | ParentOp::WriteCgroup { .. } | ParentOp::AttachDevices { .. })),
+        "cgroup given away",
+        is!(Act::Parent(ParentOp::Delegate { .. })),
+        "who has given it away may have no right to it any more",
+    ),
+    (
         "init cloned",
         is!(Act::Parent(ParentOp::Clone { .. } | ParentOp::MeetInit)),
         "unit started with init",

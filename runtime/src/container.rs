@@ -230,7 +230,8 @@ fn walk_in(dir: &Dir, bundle: &Bundle, spec: &Spec<'_>, plan: &Plan, ask: Create
     let theirs = |id: &str| state::open(&ask.root, id).map(|other| other.journal().undo).unwrap_or_default();
     let others = || state::ids(&ask.root).unwrap_or_default().into_iter().filter(|id| *id != dir.id);
     if let Some((group, id)) = undo::shared(&journal.undo, others, theirs) {
-        let text = format!("linux.cgroupsPath: cgroup {group} is that of container {id}: deleting one would end the other");
+        let text =
+            format!("linux.cgroupsPath: cgroup {group} is that of container {id}: deleting one would end the other");
         return Err(Error::new(text));
     }
     dir.write_journal(&journal)?;
@@ -246,6 +247,7 @@ fn walk_in(dir: &Dir, bundle: &Bundle, spec: &Spec<'_>, plan: &Plan, ask: Create
     let walked = walk::walk(plan, Means { gate, console: ask.console, watch });
     phase(&trace, trace::WALK);
     let ready = walked.map_err(|e| e.explained_in(Path::new(&rootfs)))?;
+    undo::forget_unmade(&mut journal.undo, plan);
     let record = record(bundle, spec, journal, &ask.request, ready.pid);
     let saved = save(dir, &record, ask.pid_file.as_deref());
     phase(&trace, "save the state");
@@ -491,10 +493,13 @@ pub fn kill(root: &Path, id: &str, signal: i32, all: bool) -> Result<()> {
 fn kill_everyone(record: &Record, signal: i32) -> Result<()> {
     let groups = undo::groups(&record.undo);
     if groups.is_empty() {
-        // Without a cgroup nobody but init is known.
-        return match status::init(record).map(|pidfd| process::pidfd_kill(pidfd.as_fd(), signal)) {
-            Some(Err(f)) if f.errno != libc::ESRCH => Err(f.into()),
-            _ => Ok(()),
+        let Some(init) = status::init(record) else { return Ok(()) };
+        // Init goes last: with it go the others, and until then no pid can have become another namespace's.
+        let others = watch::without_cgroup(record).into_iter().filter(|pid| *pid != record.pid);
+        let sent = others.map(|pid| process::kill(pid, signal)).chain([process::pidfd_kill(init.as_fd(), signal)]);
+        return match sent.filter_map(std::result::Result::err).find(|f| f.errno != libc::ESRCH) {
+            Some(fault) => Err(fault.into()),
+            None => Ok(()),
         };
     }
     cgroup::signal_all(&groups, signal)?;
@@ -577,7 +582,11 @@ fn destroy(dir: &Dir, record: Option<&Record>) -> Result<()> {
     }
     // With the init of a pid namespace all in it are gone.
     if !record.is_some_and(|r| r.own_pid_namespace) {
-        cgroup::kill_all(&undo::groups(undos))?;
+        // Until there is a record nobody but init was in them, and it does not outlive its creator: who is in one that was
+        // there before is another's.
+        let mut groups = undo::groups(undos);
+        groups.retain(|g| record.is_some() || undo::makes(undos, g));
+        cgroup::kill_all(&groups)?;
     }
     let left = undo::replay(undos);
     if !left.is_empty() {

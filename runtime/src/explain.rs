@@ -40,12 +40,14 @@ fn parent(op: &ParentOp) -> String {
             if mapping.is_some() { "its mapping" } else { "the container's" },
             if *recursive { ", with all below" } else { "" }
         ),
+        ParentOp::MakeCgroup(group) if group.optional => format!("make cgroup {}, unless that is denied", group.dir()),
         ParentOp::MakeCgroup(group) => format!("make cgroup {}", group.dir()),
         ParentOp::StartUnit(unit) => start_unit(unit),
         ParentOp::AdoptCgroup(group) => format!("complete systemd's cgroup {}", group.dir()),
         ParentOp::OpenCgroup { group, .. } => format!("open cgroup {}", group.dir()),
         ParentOp::WriteCgroup { group, write } => format!("write {:?} to {}/{}", write.value, group.dir(), write.file),
         ParentOp::AttachDevices { group, .. } => format!("attach device program to {}", group.dir()),
+        ParentOp::Delegate { group, uid } => format!("give cgroup {} to user {uid}", group.dir()),
         ParentOp::OpenProcess { pid, .. } => format!("open the container's init, pid {pid}, and check that it is that"),
         ParentOp::OpenDirectory { path, .. } => format!("open {}", text(path)),
         ParentOp::Affinity(mask) => format!("run on CPUs {}", cpus(mask)),
@@ -187,6 +189,7 @@ fn joiner(op: &JoinerOp) -> String {
         JoinerOp::Undumpable => "forbid ptrace and core dumps until exec".to_owned(),
         JoinerOp::Attach(tasks) => attach(tasks),
         JoinerOp::Affinity(mask) => format!("run on CPUs {}", cpus(mask)),
+        JoinerOp::OomScoreAdj(score) => format!("set oom_score_adj to {}", text(score)),
         JoinerOp::JoinProcess { kinds, .. } => {
             format!("join init's{}", namespaces(*kinds).replacen(" with new", "", 1))
         }
@@ -549,6 +552,7 @@ fn errno_name(errno: i32) -> String {
     let names = [
         (1, "EPERM"),
         (2, "ENOENT"),
+        (9, "EBADF"),
         (13, "EACCES"),
         (16, "EBUSY"),
         (17, "EEXIST"),

@@ -38,10 +38,11 @@ struct Need {
 /// /proc cannot be read, or the cgroup filesystem is mounted in a way that is none of the known ones.
 pub fn facts(spec: Option<&Spec<'_>>) -> Result<Facts, HostError> {
     let process = |label: fn(&Process<'_>) -> bool| spec.is_none_or(|s| s.process.as_ref().is_some_and(label));
+    let mount_label = spec.is_none_or(|s| s.linux.as_ref().is_some_and(|l| l.mount_label.is_some()));
     probe(Need {
         cgroups: true,
         apparmor: process(|p| p.apparmor_profile.is_some()),
-        selinux: process(|p| p.selinux_label.is_some()),
+        selinux: mount_label || process(|p| p.selinux_label.is_some()),
         filter: spec.is_none_or(has_filter),
     })
 }
@@ -69,11 +70,13 @@ fn has_filter(spec: &Spec<'_>) -> bool {
 fn probe(need: Need) -> Result<Facts, HostError> {
     let (permitted, bounding) = held()?;
     let (uid, gid) = process::effective_ids();
+    let in_user_namespace = proc::in_user_namespace();
     Ok(Facts {
         uid,
         gid,
-        in_user_namespace: proc::in_user_namespace(),
+        in_user_namespace,
         systemd: None,
+        setgroups_denied: in_user_namespace && proc::denies_setgroups("self"),
         permitted,
         bounding,
         last_cap: last_cap(),

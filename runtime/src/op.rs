@@ -110,6 +110,13 @@ pub enum ParentOp {
         /// The program.
         program: DeviceProgram,
     },
+    /// Gives a cgroup v2 to the container's user (config-linux.md, "Cgroup ownership").
+    Delegate {
+        /// The cgroup.
+        group: Group,
+        /// The user, in the runtime's user namespace.
+        uid: u32,
+    },
     /// Opens the container's init (pidfd_open(2)) and checks that it is still that process and no other of its number.
     OpenProcess {
         /// Its pid in the runtime's pid namespace.
@@ -199,6 +206,8 @@ pub enum JoinerOp {
     Attach(Tasks),
     /// sched_setaffinity(2): the mask of CPUs, as the kernel takes it.
     Affinity(Box<[u8]>),
+    /// Writes its own oom_score_adj, which init inherits.
+    OomScoreAdj(CString),
     /// setns(2) by pidfd: all of these kinds at once, or none.
     JoinProcess {
         /// The pidfd of the container's init.

@@ -5,8 +5,9 @@ use std::os::fd::AsFd;
 
 use crate::abi::clone;
 use crate::compile::cgroup::{Group, Version};
+use crate::op::ParentOp;
 use crate::op::unit::Manager;
-use crate::plan::Undo;
+use crate::plan::{Act, Plan, Undo};
 use crate::run::{cgroup, systemd};
 use crate::sys::process::{self, Cloned, Ended};
 use crate::sys::{Fault, fs, mount};
@@ -72,6 +73,14 @@ pub fn groups(undos: &[Undo]) -> Vec<Group> {
     undos.iter().filter_map(group).collect()
 }
 
+/// Whether the cgroup was missing when the journal was written.
+pub fn makes(undos: &[Undo], group: &Group) -> bool {
+    undos.iter().any(|undo| {
+        matches!(undo, Undo::Cgroup { mount, path, made, .. }
+            if *mount == group.mount && *path == group.path && !made.is_empty())
+    })
+}
+
 /// Fills in, before the first step, which directories the steps will make: those alone may be removed again.
 pub fn foresee(undos: &mut [Undo]) {
     let groups = groups(undos);
@@ -85,6 +94,16 @@ pub fn foresee(undos: &mut [Undo]) {
         if by_systemd && has_slices(group) {
             // The slices above are systemd's to remove.
             made.retain(|dir| *dir == group.dir());
+        }
+    }
+}
+
+/// Forgets the cgroups that a plan could do without and that were not made: what has their names now, or later, is another's.
+pub fn forget_unmade(undos: &mut Vec<Undo>, plan: &Plan) {
+    for step in &plan.steps {
+        let Act::Parent(ParentOp::MakeCgroup(group)) = &step.act else { continue };
+        if group.optional && cgroup::open(group).is_err() {
+            undos.retain(|undo| !matches!(undo, Undo::Cgroup { mount, .. } if *mount == group.mount));
         }
     }
 }

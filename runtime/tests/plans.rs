@@ -49,8 +49,13 @@ fn with_systemd(facts: Facts) -> Facts {
 
 /// Plans that between them hold an example of every rule's two sides.
 fn examples() -> Vec<(&'static str, Plan)> {
-    let names =
-        ["case-everything-else.json", "case-user-namespace.json", "docker-default.json", "case-time-namespace.json"];
+    let names = [
+        "case-everything-else.json",
+        "case-user-namespace.json",
+        "docker-default.json",
+        "case-time-namespace.json",
+        "case-cgroup-delegation.json",
+    ];
     let mut plans: Vec<_> = names.map(|n| (n, compiled(&fixture(n), &Facts::ordinary(), &request()).unwrap())).into();
     let mut config = fixture("spec-default.json");
     config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "cgroup"}));
@@ -65,6 +70,7 @@ fn examples() -> Vec<(&'static str, Plan)> {
     let mut config: Value = fixture("spec-default.json");
     config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
     config["linux"]["resources"] = json!({});
+    config["mounts"][2]["options"].as_array_mut().unwrap().retain(|o| o != "gid=5");
     config["linux"]["uidMappings"] = map.clone();
     config["linux"]["gidMappings"] = map;
     config["mounts"].as_array_mut().unwrap().truncate(6);

@@ -1,7 +1,11 @@
 //! What happens beside the ordinary: races, want of everything, numbers that became somebody else's, processes that hang in
 //! the kernel. `TARE_ROUNDS` asks for more rounds of what is repeated; an ordinary run ends within its time.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that fails is to panic; a repeated one says how often")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that fails is to panic; a repeated one says how often"
+)]
 
 mod support;
 
@@ -169,7 +173,8 @@ fn exec_races_the_end_of_the_container() {
     rounds("exec racing exit", 1000, |n| {
         case.on("create").ok();
         case.on("start").ok();
-        let exec = case.command(&["exec", &case.id, "true"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let exec =
+            case.command(&["exec", &case.id, "true"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         std::thread::sleep(Duration::from_micros(n * 137 % 5000));
         let _ = kill(Pid::from_raw(case.pid()), Signal::SIGKILL);
         let begin = Instant::now();
@@ -452,7 +457,8 @@ fn an_init_that_cannot_die_is_told_of_in_time() {
     }
     // Promise P6: it hangs in the kernel; `delete` says so within its bound, takes nothing away that would be missing later,
     // and succeeds once the kernel lets go.
-    let case = case().script("echo begun; exec ls -l /proc/self/root/silent/x").mount("/silent", "bind", "silent", &["bind"]);
+    let case =
+        case().script("echo begun; exec ls -l /proc/self/root/silent/x").mount("/silent", "bind", "silent", &["bind"]);
     std::fs::create_dir(case.dir.join("silent")).unwrap();
     std::fs::create_dir(case.rootfs().join("silent")).unwrap();
     let hung = case.dir.join("hung");

@@ -89,7 +89,7 @@ fn make(
     trace: Option<Rc<Trace>>,
 ) -> Result<Created, Failure> {
     let create = container::Create {
-        root: cx.root().0,
+        root: cx.root_to_make_in(),
         request: Request { gated, ..relayed(cx, ask, request(cx, ask, bundle)) },
         console,
         strict: ask.strict,

@@ -10,7 +10,7 @@ use crate::compile::cgroup::{Group, Version};
 use crate::op::{HookOp, Kind, ParentOp, Slot};
 use crate::plan::{Act, Plan};
 use crate::sys::process::{self, Cloned, Ended};
-use crate::sys::{Call, Fault, errno_text, fs, mount, socket};
+use crate::sys::{Call, Fault, errno_text, fs, io_text, mount, socket};
 
 /// Why a step of the parent's failed.
 #[derive(Debug)]
@@ -111,6 +111,7 @@ pub fn act(
         ParentOp::AdoptCgroup(group) => return Ok(cgroup::adopt(group)?),
         ParentOp::StartUnit(unit) if !unit.attach => return Ok(systemd::start(unit, None)?),
         ParentOp::WriteCgroup { group, write } => return Ok(gathered.writer.write(group, write)?),
+        ParentOp::Delegate { group, uid } => return Ok(cgroup::delegate(group, *uid)?),
         ParentOp::AttachDevices { group, program } => return Ok(cgroup::devices::attach(group, program)?),
         _ => {}
     }
@@ -208,7 +209,10 @@ fn map_by_helper(pid: i32, file: &str, text: &str) -> Result<(), Failed> {
     let program = if file == "uid_map" { "newuidmap" } else { "newgidmap" };
     let mut command = std::process::Command::new(program);
     command.arg(pid.to_string()).args(text.split_whitespace());
-    let output = command.output().map_err(|e| Failed::text(format!("{program}: {e}")))?;
+    let output = command.output().map_err(|e| {
+        let hint = "more than one's own id takes newuidmap(1) and newgidmap(1), often the package uidmap";
+        Failed::text(format!("{program} (hint: {hint}): {}", io_text(&e)))
+    })?;
     if output.status.success() {
         return Ok(());
     }
@@ -321,7 +325,7 @@ fn check_cgroup(group: &Group, is: &str) -> Result<(), Failed> {
     });
     match line {
         Some(path) if path == wanted => Ok(()),
-        _ if group.optional => Ok(()),
+        _ if group.optional && cgroup::open(group).is_err() => Ok(()),
         Some(path) => Err(Failed::text(format!("it is in {path} instead of {wanted}"))),
         None => Err(Failed::text(format!("it is in no cgroup of {}", group.mount))),
     }
