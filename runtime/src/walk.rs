@@ -15,7 +15,7 @@ use crate::run::diagnose::{self, Program};
 use crate::run::init::{Gate, Kit, Late};
 use crate::run::stopwatch::Stopwatch;
 use crate::run::wire::{self, Message, Word};
-use crate::run::{hook, init, net_device, parent};
+use crate::run::{cgroup, hook, init, net_device, parent};
 use crate::sys::process::{self, Cloned, Ended};
 use crate::sys::{Call, Fault, errno_text, fs};
 

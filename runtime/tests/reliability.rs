@@ -204,7 +204,7 @@ fn eight_creators_and_deleters_of_one_id() {
     rounds("creators and deleters of one id", 1000, |n| {
         let spawn = |args: &[&str]| case.command(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let racers: Vec<_> = (0..8)
-            .map(|i| spawn(if i % 2 == 0 { &["create", &case.id] } else { &["delete", "--force", &case.id] }))
+            .map(|i| if i % 2 == 0 { spawn(&["create", &case.id]) } else { spawn(&["delete", "--force", &case.id]) })
             .collect();
         for racer in racers {
             let out = racer.wait_with_output().unwrap();

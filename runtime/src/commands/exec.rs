@@ -61,7 +61,7 @@ fn failed(message: String) -> Failure {
     Failure { message, code: 255 }
 }
 
-fn read(path: &PathBuf) -> Result<Vec<u8>, Failure> {
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     container::read_bounded(path).map_err(|e| {
         let reason = e.raw_os_error().map_or_else(|| e.to_string(), errno_text);
         failed(format!("--process {}: {reason}", path.display()))
