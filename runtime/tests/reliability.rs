@@ -199,7 +199,7 @@ fn eight_creators_and_deleters_of_one_id() {
     rounds("creators and deleters of one id", 1000, |n| {
         let spawn = |args: &[&str]| case.command(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let racers: Vec<_> = (0..8)
-            .map(|i| spawn(if i % 2 == 0 { &["create", &case.id] } else { &["delete", "--force", &case.id] }))
+            .map(|i| if i % 2 == 0 { spawn(&["create", &case.id]) } else { spawn(&["delete", "--force", &case.id]) })
             .collect();
         for racer in racers {
             let out = racer.wait_with_output().unwrap();
@@ -258,6 +258,29 @@ fn another_boots_container_does_not_cost_this_boots_process() {
     for group in case.cgroups() {
         case.until("its cgroup goes", || std::fs::remove_dir(&group).is_ok() || !group.exists());
     }
+}
+
+#[test]
+fn a_create_that_hangs_does_not_hang_others() {
+    if !ready() {
+        return;
+    }
+    // Promise P6: whoever waits for another command does not wait for ever.
+    let case = sleeper();
+    let mark = case.dir.join("hook-runs");
+    let script = format!("touch {}; exec sleep 1000", mark.display());
+    let case = case.set("/hooks/createRuntime/-", json!({"path": "/bin/sh", "args": ["sh", "-c", script]}));
+    case.write();
+    let mut create = case.command(&["create", &case.id]).stderr(Stdio::null()).spawn().unwrap();
+    case.until("the hook runs", || mark.exists());
+    assert_eq!(case.tare(&["state", &case.id]).code, 0);
+    let begin = Instant::now();
+    case.tare(&["delete", "--force", &case.id]).refused(&["another command"]);
+    assert!(begin.elapsed() < Duration::from_secs(18), "{:?}", begin.elapsed());
+    create.kill().unwrap();
+    create.wait().unwrap();
+    case.tare(&["delete", "--force", &case.id]).ok();
+    case.until("nothing is left", || case.left() == nothing());
 }
 
 #[test]
