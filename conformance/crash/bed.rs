@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 
 /// What the program says of itself, and `exec` after it: all that a config decides and a process can see.
 const REPORT: &str = "sed -n -e '/^Uid\\|^Gid\\|^Groups\\|^Cap\\|^NoNew\\|^Seccomp:\\|^Umask/p' /proc/self/status; \
-    cut -d' ' -f4,5,6,8- /proc/self/mountinfo | sed 's/pts\\/[0-9]*//' | sort; cat /proc/self/limits /proc/self/cgroup \
+    cut -d' ' -f4,5,6,8- /proc/self/mountinfo | sed -e 's/pts\\/[0-9]*//' -e '/ \\/dev\\/[a-z]* /d' | sort; cat /proc/self/limits /proc/self/cgroup \
     /proc/self/oom_score_adj /proc/sys/net/ipv4/ip_forward; hostname; pwd; ls -ln /dev | cut -c1-10,50- | grep -v total | \
-    sed 's/[A-Z][a-z]* *[0-9]* *[0-9:]*//' ; ls /proc/self/fd | wc -l; env | sort; echo END";
+    sed 's/[0-9]*:[0-9]*//' ; ls /proc/self/fd | wc -l; env | sort; echo END";
 /// How long what ends by itself may take to do so.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -100,9 +100,10 @@ impl Bed {
         let out = fs::File::create(self.dir.join("out")).and_then(|f| Ok((f.try_clone()?, f)));
         let Ok((out, err)) = out else { return (None, "no file for the output".to_owned()) };
         let mut command = Command::new(&self.runtime);
-        let status = command.args(self.args(verb)).stdin(Stdio::null()).stdout(out).stderr(err).status();
+        let child = command.args(self.args(verb)).stdin(Stdio::null()).stdout(out).stderr(err).spawn();
+        let code = child.ok().and_then(|child| reap_until(i32::try_from(child.id()).ok()?));
         let said = fs::read_to_string(self.dir.join("out")).unwrap_or_default();
-        (status.ok().and_then(|s| s.code()), said.trim().to_owned())
+        (code, said.trim().to_owned())
     }
 
     /// What must be there before a verb, and nothing else.
@@ -242,6 +243,19 @@ impl Drop for Bed {
     fn drop(&mut self) {
         self.clean();
         let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// The status of a process, and everybody's who ends before it: this is the first process of its namespace, and a zombie that it
+/// leaves would keep a container's init from ending.
+fn reap_until(child: i32) -> Option<i32> {
+    loop {
+        match waitpid(None, None) {
+            Ok(WaitStatus::Exited(pid, code)) if pid.as_raw() == child => return Some(code),
+            Ok(WaitStatus::Signaled(pid, ..)) if pid.as_raw() == child => return None,
+            Err(nix::errno::Errno::ECHILD) => return None,
+            _ => {}
+        }
     }
 }
 

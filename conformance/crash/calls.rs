@@ -14,7 +14,7 @@ const CHANGING: &[i64] = &[
     libc::SYS_mount, libc::SYS_umount2, libc::SYS_pivot_root, libc::SYS_fsopen, libc::SYS_fsconfig, libc::SYS_fsmount,
     libc::SYS_move_mount, libc::SYS_open_tree, libc::SYS_mount_setattr,
     libc::SYS_setresuid, libc::SYS_setresgid, libc::SYS_setuid, libc::SYS_setgid, libc::SYS_setgroups, libc::SYS_capset,
-    libc::SYS_prctl, libc::SYS_prlimit64, libc::SYS_setsid, libc::SYS_setpgid, libc::SYS_umask, libc::SYS_seccomp,
+    libc::SYS_prctl, libc::SYS_prlimit64, libc::SYS_setsid, libc::SYS_setpgid, libc::SYS_seccomp,
     libc::SYS_personality, libc::SYS_keyctl, libc::SYS_sethostname, libc::SYS_setdomainname, libc::SYS_bpf,
     libc::SYS_sched_setaffinity, libc::SYS_sched_setattr, libc::SYS_ioprio_set,
     libc::SYS_kill, libc::SYS_tgkill, libc::SYS_pidfd_open, libc::SYS_pidfd_send_signal, libc::SYS_pidfd_getfd,

@@ -109,8 +109,9 @@ fn outside(args: &[String]) -> Result<bool, String> {
 }
 
 fn inside(ask: &Ask, name: &str) -> Result<bool, String> {
+    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
     let none: Option<&str> = None;
-    let failed = |what: &str| move |e: nix::Error| format!("{what}: {e}");
+    let failed = |what: &'static str| move |e: nix::Error| format!("{what}: {e}");
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).map_err(failed("make / private"))?;
     mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none).map_err(failed("mount /proc"))?;
     let bed = bed::Bed::new(&ask.runtime, name)?;

@@ -153,8 +153,8 @@ impl Tracer<'_> {
                 _ => {}
             }
         }
-        self.known.remove(&self.leader);
-        self.known.keys().for_each(|pid| let_go(*pid));
+        // By the kernel's own word: one may have been made that was not heard of yet.
+        traced().into_iter().for_each(let_go);
         Ok(())
     }
 
@@ -225,6 +225,15 @@ fn go_on(pid: Pid, signal: Option<Signal>) -> nix::Result<()> {
         Err(Errno::ESRCH) => Ok(()),
         done => done,
     }
+}
+
+/// Every process that this one traces.
+fn traced() -> Vec<Pid> {
+    let own = format!("TracerPid:\t{}\n", std::process::id());
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = all.filter_map(|e| e.file_name().to_str()?.parse().ok());
+    let ours = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|s| s.contains(&own));
+    pids.filter(ours).map(Pid::from_raw).collect()
 }
 
 /// Stops tracing a process, which goes on.

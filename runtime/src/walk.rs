@@ -268,8 +268,11 @@ impl<'p> Walker<'p> {
             if self.edges.awaited[n]
                 && let Some(child) = &self.child
             {
-                // Where init is dead, the next thing heard of it says so.
-                let _ = wire::send(&child.tx, &Message::new(n, Word::Done, 0));
+                match wire::send(&child.tx, &Message::new(n, Word::Done, 0)) {
+                    // Where init is dead, the next thing heard of it says so. Else it would wait for ever for what was not said.
+                    Err(f) if f.errno != libc::EPIPE => return Err(sentence(format!("{}: tell init: {f}", step.from))),
+                    _ => {}
+                }
             }
         }
         Ok(())

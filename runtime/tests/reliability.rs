@@ -266,6 +266,29 @@ fn another_boots_container_does_not_cost_this_boots_process() {
 }
 
 #[test]
+fn a_create_that_hangs_does_not_hang_others() {
+    if !ready() {
+        return;
+    }
+    // Promise P6: whoever waits for another command does not wait for ever.
+    let case = sleeper();
+    let mark = case.dir.join("hook-runs");
+    let script = format!("touch {}; exec sleep 1000", mark.display());
+    let case = case.set("/hooks/createRuntime/-", json!({"path": "/bin/sh", "args": ["sh", "-c", script]}));
+    case.write();
+    let mut create = case.command(&["create", &case.id]).stderr(Stdio::null()).spawn().unwrap();
+    case.until("the hook runs", || mark.exists());
+    assert_eq!(case.tare(&["state", &case.id]).code, 0);
+    let begin = Instant::now();
+    case.tare(&["delete", "--force", &case.id]).refused(&["another command"]);
+    assert!(begin.elapsed() < Duration::from_secs(18), "{:?}", begin.elapsed());
+    create.kill().unwrap();
+    create.wait().unwrap();
+    case.tare(&["delete", "--force", &case.id]).ok();
+    case.until("nothing is left", || case.left() == nothing());
+}
+
+#[test]
 fn a_state_directory_that_is_full() {
     if !ready() {
         return;
