@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::cli::{self, Command, Global, Invocation};
@@ -64,6 +65,18 @@ impl Context {
         }
     }
 
+    /// The same for a new container. In a runtime directory, what is old and not sticky may be swept by whoever keeps that
+    /// (XDG Base Directory Specification).
+    pub fn root_to_make_in(&self) -> PathBuf {
+        let (root, named) = self.root();
+        if !named && has_runtime_directory() {
+            // Where either fails, making the container's directory says so.
+            let _ = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&root);
+            let _ = std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o1700));
+        }
+        root
+    }
+
     /// Prints to standard output.
     ///
     /// # Errors
@@ -85,14 +98,21 @@ impl Context {
     }
 }
 
-/// `/run/tare`, or for anybody but root `$XDG_RUNTIME_DIR/tare`.
+/// `/run/tare`, or for who is not the host's root `$XDG_RUNTIME_DIR/tare`.
 fn default_root() -> PathBuf {
-    if process::effective_ids().0 != 0
+    if has_runtime_directory()
         && let Some(dir) = std::env::var_os("XDG_RUNTIME_DIR").filter(|d| Path::new(d).is_absolute())
     {
         return Path::new(&dir).join("tare");
     }
     PathBuf::from("/run/tare")
+}
+
+/// Whether `$XDG_RUNTIME_DIR` is meant for what this process keeps. The host's root has /run, whatever its session has set;
+/// root of a user namespace is a plain user who is called so, or a whole system whose root logged in.
+fn has_runtime_directory() -> bool {
+    process::effective_ids().0 != 0
+        || (crate::run::proc::in_user_namespace() && std::env::var_os("USER").is_none_or(|user| user != "root"))
 }
 
 /// Reads a command line, `argv[0]` included, and does what it says. An error is printed once.

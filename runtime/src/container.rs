@@ -1,5 +1,6 @@
 //! The life of a container, told as short stories: create, start, kill, delete.
 
+use std::io::Read as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -104,7 +105,7 @@ impl Bundle {
         let why = |path: &Path, e: &std::io::Error| Error::new(format!("bundle {}: {}", path.display(), io_text(e)));
         let path = path.canonicalize().map_err(|e| why(path, &e))?;
         let config = path.join("config.json");
-        let text = std::fs::read(&config).map_err(|e| why(&config, &e))?;
+        let text = read_bounded(&config).map_err(|e| why(&config, &e))?;
         let path = path.into_os_string().into_string().map_err(|_| Error::new("the bundle's path is no UTF-8"))?;
         Ok(Bundle { path, text })
     }
@@ -116,6 +117,16 @@ impl Bundle {
     pub fn spec(&self) -> Result<(Spec<'_>, Vec<Problem>)> {
         Ok(parse::config(&self.text)?)
     }
+}
+
+/// Reads a configuration as far as one may go, and one byte more, by which the reader knows that it is too long (rule R11).
+///
+/// # Errors
+/// What the system says.
+pub fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    std::fs::File::open(path)?.take(parse::SIZE_LIMIT as u64 + 1).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// What `create` and `run` are asked for.
@@ -153,7 +164,10 @@ pub struct Created {
 /// # Errors
 /// Every problem of the configuration.
 pub fn compile(spec: &Spec<'_>, request: &Request) -> Result<Compiled> {
-    let facts = host::facts(Some(spec))?;
+    let mut facts = host::facts(Some(spec))?;
+    if request.systemd {
+        facts.systemd = Some(host::systemd(request.rootless)?);
+    }
     // Each phase has code of its own: what the one before needed goes, so that the peak is that of one.
     forget_code();
     let compiled = compile::compile(spec, &facts, request)?;
@@ -213,6 +227,13 @@ fn withdraw(dir: &Dir, why: Error) -> Error {
 fn walk_in(dir: &Dir, bundle: &Bundle, spec: &Spec<'_>, plan: &Plan, ask: Create) -> Result<(Record, Ready)> {
     let mut journal = Journal { boot_id: state::boot_id(), undo: plan.undos() };
     undo::foresee(&mut journal.undo);
+    let theirs = |id: &str| state::open(&ask.root, id).map(|other| other.journal().undo).unwrap_or_default();
+    let others = || state::ids(&ask.root).unwrap_or_default().into_iter().filter(|id| *id != dir.id);
+    if let Some((group, id)) = undo::shared(&journal.undo, others, theirs) {
+        let text =
+            format!("linux.cgroupsPath: cgroup {group} is that of container {id}: deleting one would end the other");
+        return Err(Error::new(text));
+    }
     dir.write_journal(&journal)?;
     dir.write("config.json", &bundle.text)?;
     if ask.request.notify_socket.is_some() {
@@ -226,6 +247,7 @@ fn walk_in(dir: &Dir, bundle: &Bundle, spec: &Spec<'_>, plan: &Plan, ask: Create
     let walked = walk::walk(plan, Means { gate, console: ask.console, watch });
     phase(&trace, trace::WALK);
     let ready = walked.map_err(|e| e.explained_in(Path::new(&rootfs)))?;
+    undo::forget_unmade(&mut journal.undo, plan);
     let record = record(bundle, spec, journal, &ask.request, ready.pid);
     let saved = save(dir, &record, ask.pid_file.as_deref());
     phase(&trace, "save the state");
@@ -471,10 +493,13 @@ pub fn kill(root: &Path, id: &str, signal: i32, all: bool) -> Result<()> {
 fn kill_everyone(record: &Record, signal: i32) -> Result<()> {
     let groups = undo::groups(&record.undo);
     if groups.is_empty() {
-        // Without a cgroup nobody but init is known.
-        return match status::init(record).map(|pidfd| process::pidfd_kill(pidfd.as_fd(), signal)) {
-            Some(Err(f)) if f.errno != libc::ESRCH => Err(f.into()),
-            _ => Ok(()),
+        let Some(init) = status::init(record) else { return Ok(()) };
+        // Init goes last: with it go the others, and until then no pid can have become another namespace's.
+        let others = watch::without_cgroup(record).into_iter().filter(|pid| *pid != record.pid);
+        let sent = others.map(|pid| process::kill(pid, signal)).chain([process::pidfd_kill(init.as_fd(), signal)]);
+        return match sent.filter_map(std::result::Result::err).find(|f| f.errno != libc::ESRCH) {
+            Some(fault) => Err(fault.into()),
+            None => Ok(()),
         };
     }
     cgroup::signal_all(&groups, signal)?;
@@ -557,7 +582,11 @@ fn destroy(dir: &Dir, record: Option<&Record>) -> Result<()> {
     }
     // With the init of a pid namespace all in it are gone.
     if !record.is_some_and(|r| r.own_pid_namespace) {
-        cgroup::kill_all(&undo::groups(undos))?;
+        // Until there is a record nobody but init was in them, and it does not outlive its creator: who is in one that was
+        // there before is another's.
+        let mut groups = undo::groups(undos);
+        groups.retain(|g| record.is_some() || undo::makes(undos, g));
+        cgroup::kill_all(&groups)?;
     }
     let left = undo::replay(undos);
     if !left.is_empty() {

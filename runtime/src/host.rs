@@ -6,8 +6,8 @@ use std::ffi::CStr;
 
 use crate::abi::CAPABILITIES;
 use crate::compile::exec::Ask;
-use crate::facts::{Cgroups, Facts};
-use crate::run::cgroup;
+use crate::facts::{Cgroups, Facts, Systemd};
+use crate::run::{cgroup, proc, systemd};
 use crate::spec::{Process, Spec};
 use crate::sys::{fs, process};
 
@@ -38,10 +38,11 @@ struct Need {
 /// /proc cannot be read, or the cgroup filesystem is mounted in a way that is none of the known ones.
 pub fn facts(spec: Option<&Spec<'_>>) -> Result<Facts, HostError> {
     let process = |label: fn(&Process<'_>) -> bool| spec.is_none_or(|s| s.process.as_ref().is_some_and(label));
+    let mount_label = spec.is_none_or(|s| s.linux.as_ref().is_some_and(|l| l.mount_label.is_some()));
     probe(Need {
         cgroups: true,
         apparmor: process(|p| p.apparmor_profile.is_some()),
-        selinux: process(|p| p.selinux_label.is_some()),
+        selinux: mount_label || process(|p| p.selinux_label.is_some()),
         filter: spec.is_none_or(has_filter),
     })
 }
@@ -69,10 +70,13 @@ fn has_filter(spec: &Spec<'_>) -> bool {
 fn probe(need: Need) -> Result<Facts, HostError> {
     let (permitted, bounding) = held()?;
     let (uid, gid) = process::effective_ids();
+    let in_user_namespace = proc::in_user_namespace();
     Ok(Facts {
         uid,
         gid,
-        in_user_namespace: in_user_namespace(),
+        in_user_namespace,
+        systemd: None,
+        setgroups_denied: in_user_namespace && proc::denies_setgroups("self"),
         permitted,
         bounding,
         last_cap: last_cap(),
@@ -82,6 +86,16 @@ fn probe(need: Need) -> Result<Facts, HostError> {
         seccomp_flags: if need.filter { seccomp_flags() } else { 0 },
     })
 }
+
+/// Finds the systemd that is to make the cgroups. `rootless` says whether it is the user's own; `None`: as the user is.
+///
+/// # Errors
+/// There is none, or it does not answer.
+pub fn systemd(rootless: Option<bool>) -> Result<Systemd, HostError> {
+    systemd::find(rootless).map_err(|e| HostError(format!("--systemd-cgroup: {e}{HINT}")))
+}
+
+const HINT: &str = " (hint: let the engine use cgroupfs, or --cgroup-manager cgroupfs)";
 
 /// The permitted and the bounding set.
 ///
@@ -98,11 +112,6 @@ fn held() -> Result<(u64, u64), HostError> {
         text.and_then(|t| u64::from_str_radix(t.trim(), 16).ok()).unwrap_or(0)
     };
     Ok((set("CapPrm:"), set("CapBnd:")))
-}
-
-/// The host's own user namespace has a fixed inode number (PROC_USER_INIT_INO, linux/proc_ns.h).
-fn in_user_namespace() -> bool {
-    fs::inode(c"/proc/self/ns/user").is_ok_and(|inode| inode != 0xEFFF_FFFD)
 }
 
 /// The highest capability that the kernel knows: those of the table are asked for from above, mostly once.

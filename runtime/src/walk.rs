@@ -15,7 +15,7 @@ use crate::run::diagnose::{self, Program};
 use crate::run::init::{Gate, Kit, Late};
 use crate::run::stopwatch::Stopwatch;
 use crate::run::wire::{self, Message, Word};
-use crate::run::{cgroup, hook, init, parent};
+use crate::run::{cgroup, hook, init, net_device, parent};
 use crate::sys::process::{self, Cloned, Ended};
 use crate::sys::{Call, Fault, errno_text, fs};
 
@@ -103,9 +103,7 @@ struct Walker<'p> {
     slots: Vec<Option<OwnedFd>>,
     child: Option<Child>,
     heard: Option<usize>,
-    /// What the last awaited step yielded.
-    yielded: i32,
-    writer: cgroup::Writer,
+    gathered: parent::Gathered,
 }
 
 struct Child {
@@ -123,20 +121,25 @@ struct Child {
 pub fn walk(plan: &Plan, means: Means) -> Result<Ready, WalkError> {
     let slots = std::iter::repeat_with(|| None).take(plan.slots.len()).collect();
     let edges = Edges::of(plan);
-    let mut walker =
-        Walker { plan, edges, means, slots, child: None, heard: None, yielded: 0, writer: cgroup::Writer::default() };
+    let gathered = parent::Gathered::default();
+    let mut walker = Walker { plan, edges, means, slots, child: None, heard: None, gathered };
     let walked = walker.parent_lane().and_then(|()| walker.until_ready());
     match walked {
         Ok(ready_step) => {
             // A command is about to end: the kernel closes its files by itself.
             std::mem::forget(std::mem::take(&mut walker.slots));
-            std::mem::forget(std::mem::take(&mut walker.writer));
+            std::mem::forget(std::mem::take(&mut walker.gathered));
             let child = walker.child.take().ok_or_else(|| sentence("the plan has no clone"))?;
             let watch = walker.means.watch;
             Ok(Ready { pid: child.pid, pidfd: child.pidfd, ready_step, rx: child.rx, tx: child.tx, watch })
         }
-        Err(error) => {
+        Err(mut error) => {
             walker.end_child();
+            // No journal leads to a namespace that only init and this process knew.
+            for text in net_device::take_back(&walker.gathered.moved) {
+                error.message.push_str("; ");
+                error.message.push_str(&text);
+            }
             Err(error)
         }
     }
@@ -265,8 +268,11 @@ impl<'p> Walker<'p> {
             if self.edges.awaited[n]
                 && let Some(child) = &self.child
             {
-                // Where init is dead, the next thing heard of it says so.
-                let _ = wire::send(&child.tx, &Message::new(n, Word::Done, 0));
+                match wire::send(&child.tx, &Message::new(n, Word::Done, 0)) {
+                    // Where init is dead, the next thing heard of it says so. Else it would wait for ever for what was not said.
+                    Err(f) if f.errno != libc::EPIPE => return Err(sentence(format!("{}: tell init: {f}", step.from))),
+                    _ => {}
+                }
             }
         }
         Ok(())
@@ -277,7 +283,7 @@ impl<'p> Walker<'p> {
             ParentOp::Clone { flags, cgroup, joiner } => self.clone_child(*flags, *cgroup, *joiner),
             op => {
                 let child = self.child.as_ref().map(|c| (c.pid, c.pidfd.as_fd()));
-                parent::act(op, child, &mut self.slots, &mut self.writer, self.yielded)
+                parent::act(op, child, &mut self.slots, &mut self.gathered)
                     .map_err(|failed| failed.of_step(n, self.plan))
             }
         }
@@ -293,7 +299,12 @@ impl<'p> Walker<'p> {
             Err(fault) => {
                 // Another clone may be tried instead, which needs these again.
                 (self.means.gate, self.means.console) = (kit.gate, kit.console);
-                return Err(fault.into());
+                let hint = into.and_then(|_| cgroup::enter_hint(fault.errno));
+                let failed = parent::Failed::from(fault);
+                return Err(match hint {
+                    Some(hint) => failed.hint(hint),
+                    None => failed,
+                });
             }
         };
         match cloned {
@@ -352,7 +363,7 @@ impl<'p> Walker<'p> {
 
     fn note(&mut self, message: &Message) {
         self.heard = Some(usize::from(message.step));
-        self.yielded = message.value;
+        self.gathered.yielded = message.value;
     }
 
     /// Waits until init has done a step.

@@ -88,25 +88,9 @@ fn make(
     gated: bool,
     trace: Option<Rc<Trace>>,
 ) -> Result<Created, Failure> {
-    let systemd = CgroupManager::Systemd;
-    let manager = cx.global.cgroup_manager;
-    if manager == Some(systemd) || (manager.is_none() && cx.global.systemd_cgroup) {
-        return Err(usage(
-            "--systemd-cgroup: the systemd driver is not in this version (hint: configure the engine for cgroupfs)",
-        ));
-    }
     let create = container::Create {
-        root: cx.root().0,
-        request: Request {
-            gated,
-            no_cgroups: cx.global.cgroup_manager == Some(CgroupManager::Disabled),
-            rootless: match cx.global.rootless {
-                Rootless::Auto => None,
-                Rootless::True => Some(true),
-                Rootless::False => Some(false),
-            },
-            ..relayed(cx, ask, request(ask, bundle))
-        },
+        root: cx.root_to_make_in(),
+        request: Request { gated, ..relayed(cx, ask, request(cx, ask, bundle)) },
         console,
         strict: ask.strict,
         pid_file: ask.pid_file.as_ref().map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone())),
@@ -120,9 +104,17 @@ fn make(
 }
 
 /// What of the command line and the environment shapes the plan.
-pub(super) fn request(ask: &cli::Create, bundle: &Bundle) -> Request {
+pub(super) fn request(cx: &Context, ask: &cli::Create, bundle: &Bundle) -> Request {
     let listen_fds = listen_fds();
+    let manager = cx.global.cgroup_manager;
     Request {
+        no_cgroups: manager == Some(CgroupManager::Disabled),
+        systemd: manager.map_or(cx.global.systemd_cgroup, |m| m == CgroupManager::Systemd),
+        rootless: match cx.global.rootless {
+            Rootless::Auto => None,
+            Rootless::True => Some(true),
+            Rootless::False => Some(false),
+        },
         id: ask.id.clone(),
         gated: true,
         bundle: bundle.path.clone(),

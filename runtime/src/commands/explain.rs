@@ -19,7 +19,7 @@ pub(super) fn explain(cx: &Context, ask: &Explain) -> Outcome {
     for problem in &unknown {
         cx.log.warn(&problem.to_string());
     }
-    let mut request = super::create::request(&ask.create, &bundle);
+    let mut request = super::create::request(cx, &ask.create, &bundle);
     request.id = ask.id.clone().unwrap_or_else(|| "ID".to_owned());
     let compiled = container::compile(&spec, &request)?;
     for warning in &compiled.warnings {

@@ -130,6 +130,7 @@ fn write_chapters(ch: &mut Chapter<'_>, target: &Target, sub: &[SubCgroup]) {
     let root = chrooted.then(|| open_directory(ch, &format!("/proc/{}/root", target.pid), "init's root"));
     labels(ch);
     affinity(ch, false);
+    process::own_oom_score_adj(ch);
     ch.lanes.joiner.push(Step::joiner(JoinerOp::Undumpable, from()));
     let groups = groups(ch, target, sub);
     let entered = clone_joiner(ch, target, &groups);
@@ -218,7 +219,9 @@ fn groups(ch: &mut Chapter<'_>, target: &Target, sub: &[SubCgroup]) -> Vec<Group
                 known = true;
                 group.path = cgroup::below(&own.path, &ask.path).unwrap_or_default();
             }
-            if !known {
+            if target.groups.is_empty() {
+                ch.problems.error(field(), "the container has no cgroup");
+            } else if !known {
                 ch.problems.error(field(), format!("unknown controller {controller}"));
             }
         }

@@ -282,6 +282,10 @@ impl Init<'_> {
             JoinerOp::Undumpable => identity::undumpable(),
             JoinerOp::Attach(tasks) => self.attach(tasks),
             JoinerOp::Affinity(mask) => process::sched_setaffinity(mask),
+            JoinerOp::OomScoreAdj(score) => {
+                let file = fs::open(c"/proc/self/oom_score_adj", libc::O_WRONLY)?;
+                fs::write(file.as_fd(), score.to_bytes()).map(drop)
+            }
             JoinerOp::JoinProcess { process, kinds } => process::setns(self.slot(*process)?, *kinds),
             JoinerOp::UnshareTime => process::unshare(crate::abi::clone::NEWTIME),
             JoinerOp::TimeOffsets(text) => {

@@ -46,6 +46,7 @@ pub struct Bed {
     pub id: String,
 }
 
+#[allow(unused_imports, reason = "each test file uses a part of it")]
 pub use super::ready as is_root;
 
 impl Bed {
