@@ -11,7 +11,7 @@
     reason = "each test file uses a part of it; a test that fails is to panic; a skipped one says why"
 )]
 
-use std::io::Read as _;
+use std::io::{Read as _, Seek as _};
 use std::os::unix::fs::symlink;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
@@ -71,22 +71,12 @@ impl Output {
     }
 }
 
-/// Runs a command with an end.
+/// Runs a command with an end. Its output goes through files: a container that outlives its command keeps a pipe open, and
+/// whoever waits for its end waits in vain.
 pub fn run(command: &mut Command) -> Output {
-    let mut child =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn().unwrap();
-    let reader = |mut from: Box<dyn std::io::Read + Send>| {
-        let (tell, told) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let (mut all, mut part) = (Vec::new(), [0; 4096]);
-            while let Ok(n @ 1..) = from.read(&mut part) {
-                all.extend_from_slice(&part[..n]);
-                let _ = tell.send(all.clone());
-            }
-        });
-        told
-    };
-    let (out, err) = (reader(Box::new(child.stdout.take().unwrap())), reader(Box::new(child.stderr.take().unwrap())));
+    let [out, err] = [unnamed(), unnamed()];
+    command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(err.try_clone().unwrap());
+    let mut child = command.process_group(0).spawn().unwrap();
     let end = Instant::now() + PATIENCE;
     let status = loop {
         if let Some(status) = child.try_wait().unwrap() {
@@ -100,16 +90,21 @@ pub fn run(command: &mut Command) -> Output {
         }
         std::thread::sleep(Duration::from_millis(2));
     };
-    // A created container keeps the pipes open: what was written by now is all there is to be.
-    let text = |told: std::sync::mpsc::Receiver<Vec<u8>>| {
-        let (mut all, end) = (Vec::new(), Instant::now() + Duration::from_millis(100));
-        while let Ok(more) = told.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            all = more;
-        }
-        String::from_utf8_lossy(&all).into_owned()
-    };
     let code = status.code().unwrap_or_else(|| 1000 + status.signal().unwrap_or(0));
     Output { code, out: text(out), err: text(err) }
+}
+
+fn unnamed() -> std::fs::File {
+    let flags = nix::fcntl::OFlag::O_TMPFILE | nix::fcntl::OFlag::O_RDWR | nix::fcntl::OFlag::O_CLOEXEC;
+    let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);
+    nix::fcntl::open(&std::env::temp_dir(), flags, mode).unwrap().into()
+}
+
+fn text(mut file: std::fs::File) -> String {
+    let mut text = Vec::new();
+    file.rewind().unwrap();
+    file.read_to_end(&mut text).unwrap();
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// One bundle, one id, one directory of states.
