@@ -80,6 +80,12 @@ impl Dir {
         openat(&self.fd, name, access | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
     }
 
+    /// Whether the caller may put processes in it.
+    pub(super) fn is_mine(&self) -> bool {
+        let effective = nix::fcntl::AtFlags::AT_EACCESS;
+        nix::unistd::faccessat(&self.fd, "cgroup.procs", nix::unistd::AccessFlags::W_OK, effective).is_ok()
+    }
+
     /// The whole text of a file, without white space at its ends.
     ///
     /// # Errors
@@ -191,6 +197,9 @@ impl Dir {
 /// What open(2) says.
 pub fn open(group: &Group) -> Result<OwnedFd> {
     let dir = Dir::open(&group.dir())?;
+    if group.optional && !dir.is_mine() {
+        return Err(Error::call(format!("open {}", dir.path), Errno::EACCES));
+    }
     match group.version {
         Version::V2 => Ok(dir.fd),
         Version::V1 => dir.file("tasks", true).map_err(|e| Error::call(format!("open {}", tasks(group)), e)),

@@ -50,6 +50,9 @@ pub fn make(group: &Group) -> Result<Made> {
             return Ok(made);
         }
     }
+    if group.optional && is_foreign(group) {
+        return Ok(Made { dirs: Vec::new(), skipped: true });
+    }
     let mut made = Made::default();
     let done = descend(group, &mut made).and_then(|(dir, existed)| fit(group, &dir, existed));
     let Err(error) = done else { return Ok(made) };
@@ -62,6 +65,11 @@ pub fn make(group: &Group) -> Result<Made> {
         return Ok(Made { dirs: Vec::new(), skipped: true });
     }
     Err(error)
+}
+
+/// Whether the cgroup is there and not the caller's to put processes in.
+fn is_foreign(group: &Group) -> bool {
+    Dir::open(&group.dir()).is_ok_and(|dir| !dir.is_mine())
 }
 
 /// Readies a cgroup that systemd has made, with init in it: controllers that systemd does not know of are enabled on the way.
