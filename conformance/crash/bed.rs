@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 /// What the program says of itself, and `exec` after it: all that a config decides and a process can see.
 const REPORT: &str = "sed -n -e '/^Uid\\|^Gid\\|^Groups\\|^Cap\\|^NoNew\\|^Seccomp:\\|^Umask/p' /proc/self/status; \
     cut -d' ' -f4,5,6,8- /proc/self/mountinfo | sed -e 's/pts\\/[0-9]*//' -e '/ \\/dev\\/[a-z]* /d' | sort; cat /proc/self/limits /proc/self/cgroup \
-    /proc/self/oom_score_adj /proc/sys/net/ipv4/ip_forward; hostname; pwd; ls -ln /dev | cut -c1-10,50- | grep -v total | \
-    sed 's/[0-9]*:[0-9]*//' ; ls /proc/self/fd | wc -l; env | sort; echo END";
+    /proc/self/oom_score_adj /proc/sys/net/ipv4/ip_forward; hostname; pwd; \
+    stat -c '%N %F %t:%T %a' /dev/*; ls /proc/self/fd | wc -l; env | sort; echo END";
 /// How long what ends by itself may take to do so.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -39,7 +39,9 @@ impl Bed {
             fs::create_dir_all(root.join(sub)).map_err(say)?;
         }
         fs::copy("/bin/busybox", root.join("bin/busybox")).map_err(say)?;
-        for applet in ["sh", "cat", "sed", "cut", "sort", "ls", "grep", "hostname", "env", "sleep", "pwd", "wc", "true"] {
+        for applet in
+            ["sh", "cat", "sed", "cut", "sort", "ls", "grep", "hostname", "env", "sleep", "pwd", "stat", "wc", "true"]
+        {
             symlink("busybox", root.join("bin").join(applet)).map_err(say)?;
         }
         let mut bed = Bed { runtime: runtime.to_owned(), dir, id: name.to_owned(), mounts: BTreeSet::new() };
@@ -151,7 +153,15 @@ impl Bed {
 
     /// Values of the container's limits, and whether it is frozen, as the host sees them.
     pub(crate) fn limits(&self) -> Vec<String> {
-        let files = ["pids.max", "memory.limit_in_bytes", "memory.max", "cpu.shares", "cpu.weight", "freezer.state", "cgroup.freeze"];
+        let files = [
+            "pids.max",
+            "memory.limit_in_bytes",
+            "memory.max",
+            "cpu.shares",
+            "cpu.weight",
+            "freezer.state",
+            "cgroup.freeze",
+        ];
         let mut seen = Vec::new();
         for group in self.groups() {
             for file in files {
@@ -172,7 +182,8 @@ impl Bed {
     pub(crate) fn processes() -> Vec<String> {
         while matches!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(s) if s != WaitStatus::StillAlive) {}
         let own = std::process::id().to_string();
-        let all = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|e| e.file_name().into_string().ok());
+        let all =
+            fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|e| e.file_name().into_string().ok());
         let others = all.filter(|n| n.bytes().all(|b| b.is_ascii_digit()) && *n != own);
         let name = |pid: String| {
             let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -213,7 +224,8 @@ impl Bed {
     pub(crate) fn clean(&self) {
         for process in Bed::processes() {
             let pid = process.split_whitespace().nth(1).and_then(|p| p.parse().ok());
-            let _ = pid.map(|pid| nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL));
+            let _ = pid
+                .map(|pid| nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL));
         }
         for group in self.groups() {
             let _ = fs::write(group.join("freezer.state"), "THAWED");

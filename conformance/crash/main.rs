@@ -96,7 +96,8 @@ fn ask(args: &[String]) -> Result<Ask, String> {
 
 /// Starts the same command as the first process of a new pid namespace: whatever ends up with it is left over.
 fn outside(args: &[String]) -> Result<bool, String> {
-    unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS).map_err(|e| format!("unshare: {e} (root is needed)"))?;
+    unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS)
+        .map_err(|e| format!("unshare: {e} (root is needed)"))?;
     let own = std::env::current_exe().map_err(|e| e.to_string())?;
     let name = format!("crash-{}", std::process::id());
     let status = Command::new(own).args(args).env(INSIDE, &name).status().map_err(|e| e.to_string())?;

@@ -18,7 +18,13 @@ struct Model {
 ///
 /// # Errors
 /// The sweep itself failed.
-pub(crate) fn sweep(bed: &Bed, verb: &str, harm: Harm, points: Option<usize>, at: Option<usize>) -> Result<bool, String> {
+pub(crate) fn sweep(
+    bed: &Bed,
+    verb: &str,
+    harm: Harm,
+    points: Option<usize>,
+    at: Option<usize>,
+) -> Result<bool, String> {
     let model = model(bed, verb, harm)?;
     let all: Vec<usize> = match (at, points) {
         (Some(at), _) => vec![at],
@@ -111,7 +117,10 @@ fn look(bed: &Bed, verb: &str, harm: Harm, model: &Model, outcome: &Outcome, rul
         }
         _ => {}
     }
-    if matches!((harm, outcome.code), (Harm::Errno(_), Some(1..))) && matches!(verb, "create" | "exec") && bed.has_pid_file() {
+    if matches!((harm, outcome.code), (Harm::Errno(_), Some(1..)))
+        && matches!(verb, "create" | "exec")
+        && bed.has_pid_file()
+    {
         broken("e", format!("failed with {:?} and left a pid file", outcome.said));
     }
     for rule in ["a", "c"] {

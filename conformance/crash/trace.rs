@@ -47,7 +47,11 @@ impl Harm {
         match name {
             "leader" => Ok(Harm::Leader),
             "all" => Ok(Harm::All),
-            _ => KNOWN.into_iter().find(|e| format!("{e:?}") == name).map(Harm::Errno).ok_or(format!("unknown mode {name}")),
+            _ => KNOWN
+                .into_iter()
+                .find(|e| format!("{e:?}") == name)
+                .map(Harm::Errno)
+                .ok_or(format!("unknown mode {name}")),
         }
     }
 
@@ -111,8 +115,7 @@ pub(crate) fn run(runtime: &Path, args: &[String], out: &Path, harm: Option<(Har
         }
     });
     let known = BTreeMap::from([(leader, true)]);
-    let mut tracer =
-        Tracer { runtime, leader, harm, known, begun: false, outcome: Outcome::default(), failing: None };
+    let mut tracer = Tracer { runtime, leader, harm, known, begun: false, outcome: Outcome::default(), failing: None };
     let traced = tracer.until_the_end();
     drop(stop);
     let _ = watchdog.join();

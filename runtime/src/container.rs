@@ -215,7 +215,8 @@ fn walk_in(dir: &Dir, bundle: &Bundle, spec: &Spec<'_>, plan: &Plan, ask: Create
     let theirs = |id: &str| state::open(&ask.root, id).map(|other| other.journal().undo).unwrap_or_default();
     let others = || state::ids(&ask.root).unwrap_or_default().into_iter().filter(|id| *id != dir.id);
     if let Some((group, id)) = undo::shared(&journal.undo, others, theirs) {
-        let text = format!("linux.cgroupsPath: cgroup {group} is that of container {id}: deleting one would end the other");
+        let text =
+            format!("linux.cgroupsPath: cgroup {group} is that of container {id}: deleting one would end the other");
         return Err(Error::new(text));
     }
     dir.write_journal(&journal)?;
@@ -227,14 +228,16 @@ fn walk_in(dir: &Dir, bundle: &Bundle, spec: &Spec<'_>, plan: &Plan, ask: Create
     let rootfs = rootfs(bundle, spec);
     let walked = walk::walk(plan, Means { gate, console: ask.console });
     let ready = walked.map_err(|e| e.explained_in(Path::new(&rootfs)))?;
-    let record = record(bundle, spec, journal, &ask.request, ready.pid);
-    let saved = save(dir, &record, ask.pid_file.as_deref());
-    if let Err(error) = saved {
-        let _ = process::pidfd_kill(ready.pidfd.as_fd(), libc::SIGKILL);
-        let _ = process::wait(ready.pidfd.as_fd(), true);
-        return Err(error);
+    let known = record(bundle, spec, journal, &ask.request, ready.pid);
+    let saved = known.and_then(|record| save(dir, &record, ask.pid_file.as_deref()).map(|()| record));
+    match saved {
+        Ok(record) => Ok((record, ready)),
+        Err(error) => {
+            let _ = process::pidfd_kill(ready.pidfd.as_fd(), libc::SIGKILL);
+            let _ = process::wait(ready.pidfd.as_fd(), true);
+            Err(error)
+        }
     }
-    Ok((record, ready))
 }
 
 fn save(dir: &Dir, record: &Record, pid_file: Option<&Path>) -> Result<()> {
@@ -262,18 +265,21 @@ fn rootfs(bundle: &Bundle, spec: &Spec<'_>) -> String {
     if root.starts_with('/') { root.to_owned() } else { format!("{}/{root}", bundle.path) }
 }
 
-fn record(bundle: &Bundle, spec: &Spec<'_>, journal: Journal, request: &Request, pid: i32) -> Record {
+fn record(bundle: &Bundle, spec: &Spec<'_>, journal: Journal, request: &Request, pid: i32) -> Result<Record> {
     let rootfs = rootfs(bundle, spec);
     let hooks = spec.hooks.as_ref();
     let pid_namespace = spec
         .linux
         .as_ref()
         .is_some_and(|l| l.namespaces.iter().any(|n| &*n.kind == "pid" && n.path.as_deref().unwrap_or("").is_empty()));
-    Record {
+    // Without the time the pid would be nobody's, and the container would look stopped while it runs.
+    let start_time = status::start_time(pid)
+        .ok_or_else(|| Error::new(format!("init (pid {pid}): its start time cannot be read")))?;
+    Ok(Record {
         oci_version: spec.oci_version.to_string(),
         id: request.id.clone(),
         pid,
-        start_time: status::start_time(pid).unwrap_or(0),
+        start_time,
         bundle: bundle.path.clone(),
         rootfs,
         created: Timestamp::now().rfc3339_nano(),
@@ -284,7 +290,7 @@ fn record(bundle: &Bundle, spec: &Spec<'_>, journal: Journal, request: &Request,
         late_hooks: hooks.is_some_and(|h| !h.poststart.is_empty() || !h.poststop.is_empty()),
         request: request.clone(),
         undo: journal.undo,
-    }
+    })
 }
 
 impl Created {
@@ -460,7 +466,7 @@ pub fn kill(root: &Path, id: &str, signal: i32, all: bool) -> Result<()> {
     match process::pidfd_kill(pidfd.as_fd(), signal) {
         Err(f) if f.errno == libc::ESRCH => Err(gone()),
         Err(f) => Err(Error::new(format!("{id}: signal {signal}: {f}"))),
-        Ok(()) if signal == libc::SIGKILL && now == Status::Paused => thaw_the_dead(&record),
+        Ok(()) if signal == libc::SIGKILL => thaw_the_dead(&record),
         Ok(()) => Ok(()),
     }
 }
@@ -482,12 +488,13 @@ fn kill_everyone(record: &Record, signal: i32) -> Result<()> {
 fn thaw_the_dead(record: &Record) -> Result<()> {
     let groups = undo::groups(&record.undo);
     match cgroup::freeze::state(&groups) {
-        Ok(cgroup::freeze::State::Thawed) => Ok(()),
+        Ok(cgroup::freeze::State::Thawed) => {}
         // Gone, or never to be frozen.
-        Err(e) if e.errno.is_none() || e.is_missing() => Ok(()),
-        Err(e) => Err(e.into()),
-        Ok(_) => Ok(cgroup::freeze::thaw(&groups)?),
+        Err(e) if e.errno.is_none() || e.is_missing() => return Ok(()),
+        Err(e) => return Err(e.into()),
+        Ok(_) => cgroup::freeze::thaw(&groups)?,
     }
+    Ok(cgroup::thaw_below(&groups)?)
 }
 
 /// Kills init and waits until it is gone.

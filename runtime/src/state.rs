@@ -139,9 +139,9 @@ pub fn create(root: &Path, id: &str) -> Result<Dir> {
             return Err(StateError::new(format!("make {}: {}", path.display(), io_text(&e))));
         }
     }
-    let dir = open_path(path.clone(), id).inspect_err(|_| drop(std::fs::remove_dir(&path)))?;
-    fs::lock(dir.fd.as_fd(), true).map_err(|f| dir.error("lock", &f))?;
-    Ok(dir)
+    // Nobody knows of it yet but a command that deletes by force: then there is nothing to be locked any more.
+    let dir = open_path(path.clone(), id).and_then(|dir| dir.lock().map(|()| dir));
+    dir.inspect_err(|_| drop(std::fs::remove_dir(&path)))
 }
 
 /// Opens the directory of a container.

@@ -1,6 +1,10 @@
 //! From create to delete, and every way of not getting there: what may follow what, crashes, races, torn files.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that fails is to panic; a repeated one says how often")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that fails is to panic; a repeated one says how often"
+)]
 
 mod support;
 

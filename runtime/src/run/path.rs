@@ -291,7 +291,8 @@ mod tests {
     fn a_file_behind_a_link_to_nothing_is_made_inside() {
         let (dir, root) = tree();
         std::fs::create_dir_all(dir.join("root/etc")).unwrap();
-        for (name, target) in [("abs", "/run/a/abs"), ("rel", "../run/b/rel"), ("out", "../../../outside/out"), ("two", "abs2")]
+        for (name, target) in
+            [("abs", "/run/a/abs"), ("rel", "../run/b/rel"), ("out", "../../../outside/out"), ("two", "abs2")]
         {
             symlink(target, dir.join("root/etc").join(name)).unwrap();
         }

@@ -77,7 +77,10 @@ fn hold_the_runtimes_file_and_write_to_it() {
     // The victim waits to write its log here.
     let mut log = String::new();
     let _ = std::io::Read::read_to_string(&mut std::fs::File::open("/fifo").unwrap(), &mut log);
-    while std::path::Path::new(&format!("/proc/{pid}/exe")).read_link().is_ok_and(|exe| exe.to_str() != Some("/bin/attack")) {
+    while std::path::Path::new(&format!("/proc/{pid}/exe"))
+        .read_link()
+        .is_ok_and(|exe| exe.to_str() != Some("/bin/attack"))
+    {
         assert!(Instant::now() < end, "the victim does not end");
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -99,7 +102,10 @@ fn write_to(fd: &OwnedFd) {
         // A clone of a mount can be made writable only by whoever may make one of a mount of its own namespace.
         if let Ok(tree) = clone {
             println!("ATTACK succeeded: open_tree");
-            report("setattr of a clone", mount::setattr(tree.as_fd(), c"", false, (0, tare::abi::attr::RDONLY), 0, None));
+            report(
+                "setattr of a clone",
+                mount::setattr(tree.as_fd(), c"", false, (0, tare::abi::attr::RDONLY), 0, None),
+            );
         }
     }
     for flags in [libc::O_WRONLY, libc::O_RDWR, libc::O_WRONLY | libc::O_APPEND, libc::O_WRONLY | libc::O_TRUNC] {

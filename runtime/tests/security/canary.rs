@@ -107,8 +107,18 @@ fn the_canary_notices_everything() {
         return;
     }
     let touches = [
-        "cat file", "ls", "touch new", "echo x >file", "mkdir new", "chmod 700 sub", "mv file other", "rm a/f",
-        "ln -s x y", "mknod dev c 1 3", "ls sub", "cp /bin/busybox x",
+        "cat file",
+        "ls",
+        "touch new",
+        "echo x >file",
+        "mkdir new",
+        "chmod 700 sub",
+        "mv file other",
+        "rm a/f",
+        "ln -s x y",
+        "mknod dev c 1 3",
+        "ls sub",
+        "cp /bin/busybox x",
     ];
     for touch in touches {
         let canary = Canary::new();

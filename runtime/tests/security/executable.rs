@@ -113,7 +113,8 @@ fn create_and_start_of_a_malicious_image_leave_the_runtime_whole() {
     let (runtime, said) = (Runtime::copied(&case), case.dir.join("said"));
     run(&mut runtime.command(&["create", "-b", case.dir.to_str().unwrap(), &case.id])).ok();
     let attack = attack();
-    let words: Vec<&str> = ["exec", "--detach", &case.id].into_iter().chain(attack.iter().map(String::as_str)).collect();
+    let words: Vec<&str> =
+        ["exec", "--detach", &case.id].into_iter().chain(attack.iter().map(String::as_str)).collect();
     runtime.attacked(&words, &said);
     run(&mut runtime.command(&["start", &case.id])).ok();
     until(&said, "ATTACK holds");
@@ -200,7 +201,8 @@ fn a_read_only_mount_of_the_hosts_is_no_protection() {
     let flags = nix::mount::MsFlags::MS_REMOUNT | nix::mount::MsFlags::MS_BIND | nix::mount::MsFlags::MS_RDONLY;
     nix::mount::mount(Some("x"), &place, none, flags, none).unwrap();
     let root = case.dir.join("state");
-    let out = run(Command::new(place.join("tare")).arg("--root").arg(root).args(["create", &case.id]).current_dir(&case.dir));
+    let out =
+        run(Command::new(place.join("tare")).arg("--root").arg(root).args(["create", &case.id]).current_dir(&case.dir));
     let exe = (out.code == 0).then(|| std::fs::read_link(format!("/proc/{}/exe", case.pid())).unwrap());
     case.tare(&["delete", "--force", &case.id]).ok();
     nix::mount::umount2(&place, nix::mount::MntFlags::MNT_DETACH).unwrap();

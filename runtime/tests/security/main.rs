@@ -2,7 +2,11 @@
 //!
 //! `runtime/SECURITY.md` has the table of classes, tests, and the weakened builds that turn each test red.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that fails is to panic; an attacker tells what it did")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that fails is to panic; an attacker tells what it did"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -163,13 +163,15 @@ fn masks_do_not_come_from_the_image() {
     // CVE-2025-31133: the mask's source is the host's /dev/null, whatever the image has in its place by then: a hook does what
     // a racer would, after the devices are made and before the masks are.
     let canary = Canary::new();
-    let case = bare_dev(case().set("/linux/maskedPaths", json!(["/secret"]))).script("cat /secret; stat -c %t:%T /secret");
+    let case =
+        bare_dev(case().set("/linux/maskedPaths", json!(["/secret"]))).script("cat /secret; stat -c %t:%T /secret");
     std::fs::write(case.rootfs().join("secret"), "secret").unwrap();
     let swap = format!("cd {}/dev && rm null && ln -s {}/file null", case.rootfs().display(), canary.dir.display());
     case.set("/hooks/createRuntime/-", json!({"path": "/bin/sh", "args": ["sh", "-c", swap]})).yields("1:3");
     canary.is_untouched();
     let case2 = crate::support::case().set("/linux/maskedPaths", json!(["/secret", "/secrets"]));
-    let case2 = case2.script("cat /secret; stat -c %t:%T /secret; ls /secrets; touch /secrets/x 2>/dev/null || echo closed");
+    let case2 =
+        case2.script("cat /secret; stat -c %t:%T /secret; ls /secrets; touch /secrets/x 2>/dev/null || echo closed");
     std::fs::write(case2.rootfs().join("secret"), "secret").unwrap();
     std::fs::create_dir(case2.rootfs().join("secrets")).unwrap();
     std::fs::write(case2.rootfs().join("secrets/file"), "secret").unwrap();
@@ -225,7 +227,12 @@ fn a_descriptor_of_the_callers_is_no_working_directory() {
     for verb in ["run", "exec"] {
         let init = case().args(&["sleep", "100"]);
         let shell = |case: &Case, words: &str| {
-            let script = format!("exec {} --root {} {words} 7<{}", crate::support::TARE, case.dir.join("state").display(), canary.dir.display());
+            let script = format!(
+                "exec {} --root {} {words} 7<{}",
+                crate::support::TARE,
+                case.dir.join("state").display(),
+                canary.dir.display()
+            );
             crate::support::run(std::process::Command::new("sh").arg("-c").arg(script).current_dir(&case.dir))
         };
         let out = if verb == "run" {
@@ -277,7 +284,9 @@ fn a_console_over_a_link_stays_inside() {
     }
     // CVE-2025-52565: /dev/console is a link, and a terminal is bound over it.
     let canary = Canary::new();
-    for target in [canary.dir.join("console"), relative(&canary).join("console"), "/proc/sys/kernel/core_pattern".into()] {
+    for target in
+        [canary.dir.join("console"), relative(&canary).join("console"), "/proc/sys/kernel/core_pattern".into()]
+    {
         let case = case().set("/process/terminal", json!(true)).without_mount("/dev");
         let case = case.script("stat -c %t /dev/console; cat /proc/sys/kernel/core_pattern");
         swap(&case, "dev/console", &target);

@@ -33,7 +33,8 @@ fn names_that_look_like_numbers_are_nobodys() {
     // CVE-2016-3697: a line of the image's passwd whose name is a number must not give that number another's ids.
     let case = case().set("/process/user/uid", json!(1000)).set("/process/user/gid", json!(1000));
     let case = case.set("/process/env", json!(["PATH=/bin"])).script("id -u; id -g; echo $HOME");
-    std::fs::write(case.rootfs().join("etc/passwd"), "1000:x:0:0::/root:/bin/sh\nu:x:1000:5::/home/u:/bin/sh\n").unwrap();
+    std::fs::write(case.rootfs().join("etc/passwd"), "1000:x:0:0::/root:/bin/sh\nu:x:1000:5::/home/u:/bin/sh\n")
+        .unwrap();
     std::fs::write(case.rootfs().join("etc/group"), "1000:x:0:1000\nwheel:x:10:u,1000\n").unwrap();
     case.yields("1000\n1000\n/home/u");
 }
@@ -48,7 +49,8 @@ fn a_user_that_is_no_number_is_refused() {
     case.create().ok();
     case.on("start").ok();
     let overflow = ["4294967295", "4294967296", "18446744073709551616", "-1", "-4294967296", "0x0", "1e3"];
-    let words = ["root", ":", ":0", "1000:", "1000:root", "1000:4294967295", "1000:0:0", "0 ", " 0", "nobody", "1000\n0"];
+    let words =
+        ["root", ":", ":0", "1000:", "1000:root", "1000:4294967295", "1000:0:0", "0 ", " 0", "nobody", "1000\n0"];
     for user in overflow.into_iter().chain(words) {
         let out = case.tare(&["exec", "--user", user, &case.id, "id", "-u"]);
         assert_ne!(out.code, 0, "{user:?}: {out:?}");
@@ -230,6 +232,9 @@ fn lengths_in_a_config_have_no_narrower_place() {
     nix::unistd::chown(&all.rootfs(), Some(200_000.into()), Some(200_000.into())).unwrap();
     all.script("wc -l </proc/self/uid_map").yields("250");
     let more: Vec<_> = (0..70_000).map(|i| json!({"containerID": i, "hostID": 200_000 + i * 2, "size": 1})).collect();
-    crate::support::case().namespace("user", None).set("/linux/uidMappings", json!(more)).refused(&["linux.uidMappings"]);
+    crate::support::case()
+        .namespace("user", None)
+        .set("/linux/uidMappings", json!(more))
+        .refused(&["linux.uidMappings"]);
     crate::support::case().namespace("ipc", Some(&format!("/{long}"))).refused(&["linux.namespaces["]);
 }
