@@ -11,7 +11,7 @@ use crate::plan::Plan;
 use crate::request::Request;
 use crate::run::proc;
 use crate::state::{self, Record};
-use crate::sys::{fs, process};
+use crate::sys::{fs, io_text, process};
 use crate::walk::{self, Means, Ready};
 use crate::{check, host, parse, undo};
 use std::os::fd::AsFd as _;
@@ -99,7 +99,11 @@ fn enterable((record, now): (Option<Record>, Status), ask: &Exec<'_>) -> Result<
 /// What of the running container the plan depends on.
 fn target(record: &Record) -> Result<Target> {
     let pid = record.pid;
-    let hidden = |e: std::io::Error| Error::new(format!("{}: namespaces of init (pid {pid}): {e}", record.id));
+    let hidden = |e: std::io::Error| match e.raw_os_error() {
+        // It ended after it was looked at.
+        Some(libc::ENOENT | libc::ESRCH) => Error::new(format!("{}: container not running", record.id)),
+        _ => Error::new(format!("{}: namespaces of init (pid {pid}): {}", record.id, io_text(&e))),
+    };
     let kinds = proc::other_namespaces(pid).map_err(hidden)?;
     let groups = undo::groups(&record.undo);
     let user = kinds & crate::abi::clone::NEWUSER != 0;
