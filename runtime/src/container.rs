@@ -148,6 +148,7 @@ pub struct Created {
     pub record: Record,
     /// Doubts about the configuration.
     pub warnings: Vec<Problem>,
+    pid_file: Option<PathBuf>,
     plan: Plan,
     ready: Ready,
 }
@@ -181,10 +182,10 @@ pub fn create(bundle: &Bundle, ask: Create, warn: &mut dyn FnMut(String)) -> Res
     let Compiled { plan, warnings } = compile(&spec, &ask.request)?;
     parent::foresee(&plan).map_err(Error::new)?;
     let dir = state::create(&ask.root, &ask.request.id)?;
-    let id = ask.request.id.clone();
+    let (id, pid_file) = (ask.request.id.clone(), ask.pid_file.clone());
     let made = walk_in(&dir, bundle, &spec, &plan, ask);
     match made {
-        Ok((record, ready)) => Ok(Created { dir, record, warnings, plan, ready }),
+        Ok((record, ready)) => Ok(Created { dir, record, warnings, pid_file, plan, ready }),
         Err(error) => {
             // runtime.md, Lifecycle, steps 3 to 5: after a hook that failed the life goes on at step 12.
             let hooks = if error.hook { compile::late_hooks(&spec, &id, &bundle.path, "poststop") } else { Vec::new() };
@@ -311,9 +312,17 @@ impl Created {
     pub fn abandon(self, why: Error) -> Error {
         let _ = process::pidfd_kill(self.ready.pidfd.as_fd(), libc::SIGKILL);
         let _ = process::wait(self.ready.pidfd.as_fd(), true);
+        self.forget_pid();
         match destroy(&self.dir, Some(&self.record)) {
             Ok(()) => why,
             Err(left) => Error::new(format!("({left}) {why}")),
+        }
+    }
+
+    /// The pid that was told is nobody's any more.
+    fn forget_pid(&self) {
+        if let Some(path) = &self.pid_file {
+            let _ = std::fs::remove_file(path);
         }
     }
 
@@ -324,6 +333,7 @@ impl Created {
     pub fn release(self) -> Result<Started> {
         let released = self.ready.release();
         if let Err(error) = released {
+            self.forget_pid();
             destroy(&self.dir, Some(&self.record))?;
             return Err(error.into());
         }

@@ -139,9 +139,13 @@ pub fn create(root: &Path, id: &str) -> Result<Dir> {
             return Err(StateError::new(format!("make {}: {}", path.display(), io_text(&e))));
         }
     }
-    // Nobody knows of it yet but a command that deletes by force: then there is nothing to be locked any more.
     let dir = open_path(path.clone(), id).and_then(|dir| dir.lock().map(|()| dir));
-    dir.inspect_err(|_| drop(std::fs::remove_dir(&path)))
+    // A command that deletes by force may have been here before the lock was: what has the name by then is another's.
+    dir.inspect_err(|e| {
+        if !e.missing {
+            drop(std::fs::remove_dir(&path));
+        }
+    })
 }
 
 /// Opens the directory of a container.

@@ -77,11 +77,20 @@ pub fn exec(ask: Exec<'_>) -> Result<Executed> {
     match ready {
         Ok(ready) => Ok(Executed { pidfd: ready.pidfd, warnings: compiled.warnings }),
         // What failed because the container ended meanwhile says so in the words that engines know.
-        Err(e) if !super::status::is_alive(&record) => {
+        Err(e) if has_ended(&record, &e) => {
             Err(Error::new(format!("{}: {}: container not running", ask.id, e.message)))
         }
         Err(e) => Err(e),
     }
+}
+
+/// Whether the container is gone, or about to be: whoever dies on his way in dies with the container, mostly, whose own end
+/// takes the kernel a moment.
+fn has_ended(record: &Record, why: &Error) -> bool {
+    const MOMENT_MS: i32 = 200;
+    let moment = if why.message.contains("init died") { MOMENT_MS } else { 0 };
+    let ends = |pidfd: &OwnedFd| fs::poll([(pidfd.as_fd(), libc::POLLIN)], moment).is_ok_and(|[gone]| gone != 0);
+    super::status::init(record).is_none_or(|pidfd| ends(&pidfd))
 }
 
 /// The states in which a container can be entered.
