@@ -128,8 +128,12 @@ impl Bed {
             if code != Some(0) {
                 return Err(format!("{step} before {verb}: {code:?} {said}"));
             }
+            // Before it is paused it is to have said all.
+            if *step == "start" {
+                self.report("report")?;
+            }
         }
-        if before.contains(&"start") { self.report("report").map(drop) } else { Ok(()) }
+        Ok(())
     }
 
     /// What a program said of itself, as soon as it is whole.

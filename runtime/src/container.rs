@@ -3,6 +3,7 @@
 use std::io::Read as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use crate::compile::{self, Compiled};
 use crate::error::{Problem, Problems};
@@ -25,10 +26,13 @@ pub mod gc;
 pub mod mounts;
 pub mod pause;
 pub mod status;
+pub mod trace;
 pub mod update;
+pub mod usage;
 pub mod watch;
 
 pub use status::{Status, status};
+use trace::{Trace, phase};
 pub use watch::processes;
 
 /// How long a killed process may take to go before that is an error.
@@ -138,6 +142,8 @@ pub struct Create {
     pub strict: bool,
     /// Where the pid is written.
     pub pid_file: Option<PathBuf>,
+    /// Notes what takes how long, where that was asked for.
+    pub trace: Option<Rc<Trace>>,
 }
 
 /// A container that was made and stands ready.
@@ -151,6 +157,7 @@ pub struct Created {
     pid_file: Option<PathBuf>,
     plan: Plan,
     ready: Ready,
+    trace: Option<Rc<Trace>>,
 }
 
 /// Compiles a bundle for this host.
@@ -158,7 +165,10 @@ pub struct Created {
 /// # Errors
 /// Every problem of the configuration.
 pub fn compile(spec: &Spec<'_>, request: &Request) -> Result<Compiled> {
-    let facts = host::facts(Some(spec))?;
+    let mut facts = host::facts(Some(spec))?;
+    if request.systemd {
+        facts.systemd = Some(host::systemd(request.rootless)?);
+    }
     // Each phase has code of its own: what the one before needed goes, so that the peak is that of one.
     forget_code();
     let compiled = compile::compile(spec, &facts, request)?;
@@ -179,18 +189,23 @@ pub fn create(bundle: &Bundle, ask: Create, warn: &mut dyn FnMut(String)) -> Res
     if ask.strict && !unknown.is_empty() {
         return Err(Problems { errors: unknown, warnings: Vec::new() }.into());
     }
-    let Compiled { plan, warnings } = compile(&spec, &ask.request)?;
+    let trace = ask.trace.clone();
+    phase(&trace, "parse the config");
+    let compiled = compile(&spec, &ask.request);
+    phase(&trace, "probe the host, compile and check the plan");
+    let Compiled { plan, warnings } = compiled?;
     parent::foresee(&plan).map_err(Error::new)?;
     let dir = state::create(&ask.root, &ask.request.id)?;
     let (id, pid_file) = (ask.request.id.clone(), ask.pid_file.clone());
     let made = walk_in(&dir, bundle, &spec, &plan, ask);
     match made {
-        Ok((record, ready)) => Ok(Created { dir, record, warnings, pid_file, plan, ready }),
+        Ok((record, ready)) => Ok(Created { dir, record, warnings, pid_file, plan, ready, trace }),
         Err(error) => {
             // runtime.md, Lifecycle, steps 3 to 5: after a hook that failed the life goes on at step 12.
             let hooks = if error.hook { compile::late_hooks(&spec, &id, &bundle.path, "poststop") } else { Vec::new() };
             let error = withdraw(&dir, error);
             poststop(hooks, warn);
+            phase(&trace, "undo all of it");
             Err(error)
         }
     }
@@ -227,10 +242,16 @@ fn walk_in(dir: &Dir, bundle: &Bundle, spec: &Spec<'_>, plan: &Plan, ask: Create
     }
     let gate = if ask.request.gated { Some(dir.make_gate()?) } else { None };
     let rootfs = rootfs(bundle, spec);
-    let walked = walk::walk(plan, Means { gate, console: ask.console });
+    let trace = ask.trace;
+    let watch = trace.as_ref().map(|trace| trace.watch(plan)).transpose()?.unwrap_or_default();
+    phase(&trace, "make the state directory and its journal");
+    let walked = walk::walk(plan, Means { gate, console: ask.console, watch });
+    phase(&trace, trace::WALK);
     let ready = walked.map_err(|e| e.explained_in(Path::new(&rootfs)))?;
+    undo::forget_unmade(&mut journal.undo, plan);
     let known = record(bundle, spec, journal, &ask.request, ready.pid);
     let saved = known.and_then(|record| save(dir, &record, ask.pid_file.as_deref()).map(|()| record));
+    phase(&trace, "save the state");
     match saved {
         Ok(record) => Ok((record, ready)),
         Err(error) => {
@@ -340,7 +361,7 @@ impl Created {
         if self.record.request.gated {
             self.dir.unlock();
         }
-        Ok(Started { dir: self.dir, record: self.record, plan: self.plan, ready: self.ready })
+        Ok(Started { dir: self.dir, record: self.record, plan: self.plan, ready: self.ready, trace: self.trace })
     }
 }
 
@@ -352,6 +373,7 @@ pub struct Started {
     pub record: Record,
     plan: Plan,
     ready: Ready,
+    trace: Option<Rc<Trace>>,
 }
 
 impl Started {
@@ -367,7 +389,9 @@ impl Started {
     pub fn until_running(&self, warn: &mut dyn FnMut(String)) -> Result<()> {
         let executed = self.ready.until_executed(&self.plan);
         let executed = executed.map_err(|e| Error::from(e.explained_in(Path::new(&self.record.rootfs))));
+        phase(&self.trace, trace::RELEASE);
         let running = executed.and_then(|()| poststart(&self.dir, &self.record));
+        phase(&self.trace, "run the poststart hooks");
         if running.is_err() {
             let _ = process::pidfd_kill(self.ready.pidfd.as_fd(), libc::SIGKILL);
             let _ = process::wait(self.ready.pidfd.as_fd(), true);
@@ -484,10 +508,13 @@ pub fn kill(root: &Path, id: &str, signal: i32, all: bool) -> Result<()> {
 fn kill_everyone(record: &Record, signal: i32) -> Result<()> {
     let groups = undo::groups(&record.undo);
     if groups.is_empty() {
-        // Without a cgroup nobody but init is known.
-        return match status::init(record).map(|pidfd| process::pidfd_kill(pidfd.as_fd(), signal)) {
-            Some(Err(f)) if f.errno != libc::ESRCH => Err(f.into()),
-            _ => Ok(()),
+        let Some(init) = status::init(record) else { return Ok(()) };
+        // Init goes last: with it go the others, and until then no pid can have become another namespace's.
+        let others = watch::without_cgroup(record).into_iter().filter(|pid| *pid != record.pid);
+        let sent = others.map(|pid| process::kill(pid, signal)).chain([process::pidfd_kill(init.as_fd(), signal)]);
+        return match sent.filter_map(std::result::Result::err).find(|f| f.errno != libc::ESRCH) {
+            Some(fault) => Err(fault.into()),
+            None => Ok(()),
         };
     }
     cgroup::signal_all(&groups, signal)?;
@@ -571,7 +598,11 @@ fn destroy(dir: &Dir, record: Option<&Record>) -> Result<()> {
     }
     // With the init of a pid namespace all in it are gone.
     if !record.is_some_and(|r| r.own_pid_namespace) {
-        cgroup::kill_all(&undo::groups(undos))?;
+        // Until there is a record nobody but init was in them, and it does not outlive its creator: who is in one that was
+        // there before is another's.
+        let mut groups = undo::groups(undos);
+        groups.retain(|g| record.is_some() || undo::makes(undos, g));
+        cgroup::kill_all(&groups)?;
     }
     let left = undo::replay(undos);
     if !left.is_empty() {

@@ -269,7 +269,6 @@ fn what_this_version_cannot_do_is_refused() {
         return;
     }
     case().set("/linux/intelRdt", json!({"closID": "x"})).refused(&["linux.intelRdt"]);
-    case().set("/linux/netDevices", json!({"eth9": {}})).refused(&["linux.netDevices"]);
 }
 
 #[test]

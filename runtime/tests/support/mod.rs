@@ -1,7 +1,9 @@
 //! Whole-command tests: a bundle with busybox, a patch of the default config, one command, what it said.
 //!
 //! A [`Case`] leaves nothing: when it goes, its container is deleted, and a cgroup, a mount or a state entry that is left
-//! fails the test.
+//! fails the test. Two more stand beside it, for tests that are about other things than a config: a [`bed::Bed`] is a bundle
+//! and a state root with commands written as they are typed (`ID`, `BUNDLE`), and a [`sleeper::Sleeper`] a container that is
+//! there to be entered. All are made of the same root filesystem.
 
 #![allow(
     dead_code,
@@ -20,6 +22,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
+
+pub mod bed;
+pub mod sleeper;
 
 /// The binary under test.
 pub const TARE: &str = env!("CARGO_BIN_EXE_tare");
@@ -135,7 +140,14 @@ pub fn case() -> Case {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let id = format!("tare-t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     let dir = std::env::temp_dir().join(&id);
-    let rootfs = dir.join("rootfs");
+    busybox(&dir.join("rootfs"));
+    let mut config = plain_config();
+    config["process"]["args"] = json!(["true"]);
+    Case { dir, id, config, global: Vec::new() }
+}
+
+/// Makes a root filesystem of busybox.
+pub fn busybox(rootfs: &Path) {
     for sub in ["bin", "proc", "sys", "dev", "tmp", "etc"] {
         std::fs::create_dir_all(rootfs.join(sub)).unwrap();
     }
@@ -143,12 +155,21 @@ pub fn case() -> Case {
     for applet in APPLETS {
         symlink("busybox", rootfs.join("bin").join(applet)).unwrap();
     }
-    let text = tare::default_spec::default_config(None, false);
-    let mut config: Value = serde_json::from_str(&text).unwrap();
+}
+
+/// The default config without a terminal, and with a root that can be written to.
+pub fn plain_config() -> Value {
+    let mut config: Value = serde_json::from_str(&tare::default_spec::default_config(None, false)).unwrap();
     config["process"]["terminal"] = json!(false);
-    config["process"]["args"] = json!(["true"]);
     config["root"]["readonly"] = json!(false);
-    Case { dir, id, config, global: Vec::new() }
+    config
+}
+
+/// The cgroups of that name that exist, in all hierarchies.
+pub fn cgroups_of(id: &str) -> Vec<PathBuf> {
+    let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|e| e.path());
+    let all = hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]);
+    all.map(|mount| mount.join(id)).filter(|group| group.is_dir()).collect()
 }
 
 const APPLETS: &[&str] = &[
@@ -156,7 +177,7 @@ const APPLETS: &[&str] = &[
     "readlink", "hostname", "uname", "test", "[", "head", "kill", "ps", "wc", "tr", "cut", "sed", "awk", "mknod",
     "chmod", "chown", "ln", "rm", "dd", "ip", "env", "pwd", "find", "sort", "sysctl", "setsid", "nice", "renice",
     "ionice", "chrt", "tail", "mv", "cp", "date", "tty", "stty", "dmesg", "chroot", "expr", "seq", "printf", "xargs",
-    "uniq",
+    "uniq", "nc",
 ];
 
 impl Case {
@@ -329,16 +350,7 @@ impl Case {
 
     /// The container's cgroups that exist, in all hierarchies.
     pub fn cgroups(&self) -> Vec<PathBuf> {
-        let mut found = Vec::new();
-        for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-            let path = hierarchy.path().join(&self.id);
-            if path.is_dir() {
-                found.push(path);
-            }
-        }
-        let pure = Path::new("/sys/fs/cgroup").join(&self.id);
-        found.extend(pure.is_dir().then_some(pure));
-        found
+        cgroups_of(&self.id)
     }
 
     /// The text of a cgroup's file, wherever it is.
