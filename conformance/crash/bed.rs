@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 /// What the program says of itself, and `exec` after it: all that a config decides and a process can see.
 const REPORT: &str = "sed -n -e '/^Uid\\|^Gid\\|^Groups\\|^Cap\\|^NoNew\\|^Seccomp:\\|^Umask/p' /proc/self/status; \
     cut -d' ' -f4,5,6,8- /proc/self/mountinfo | sed -e 's/pts\\/[0-9]*//' -e '/ \\/dev\\/[a-z]* /d' | sort; cat /proc/self/limits /proc/self/cgroup \
-    /proc/self/oom_score_adj /proc/sys/net/ipv4/ip_forward; hostname; pwd; ls -ln /dev | cut -c1-10,50- | grep -v total | \
-    sed 's/[0-9]*:[0-9]*//' ; ls /proc/self/fd | wc -l; env | sort; echo END";
+    /proc/self/oom_score_adj /proc/sys/net/ipv4/ip_forward; hostname; pwd; \
+    stat -c '%N %F %t:%T %a' /dev/*; ls /proc/self/fd | wc -l; env | sort; echo END";
 /// How long what ends by itself may take to do so.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -39,7 +39,8 @@ impl Bed {
             fs::create_dir_all(root.join(sub)).map_err(say)?;
         }
         fs::copy("/bin/busybox", root.join("bin/busybox")).map_err(say)?;
-        for applet in ["sh", "cat", "sed", "cut", "sort", "ls", "grep", "hostname", "env", "sleep", "pwd", "wc", "true"]
+        for applet in
+            ["sh", "cat", "sed", "cut", "sort", "ls", "grep", "hostname", "env", "sleep", "pwd", "stat", "wc", "true"]
         {
             symlink("busybox", root.join("bin").join(applet)).map_err(say)?;
         }
@@ -127,8 +128,12 @@ impl Bed {
             if code != Some(0) {
                 return Err(format!("{step} before {verb}: {code:?} {said}"));
             }
+            // Before it is paused it is to have said all.
+            if *step == "start" {
+                self.report("report")?;
+            }
         }
-        if before.contains(&"start") { self.report("report").map(drop) } else { Ok(()) }
+        Ok(())
     }
 
     /// What a program said of itself, as soon as it is whole.

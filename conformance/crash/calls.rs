@@ -10,7 +10,7 @@ const CHANGING: &[i64] = &[
     libc::SYS_fchmod, libc::SYS_fchmodat, libc::SYS_fchown, libc::SYS_fchownat, libc::SYS_ftruncate, libc::SYS_fallocate,
     libc::SYS_write, libc::SYS_writev, libc::SYS_pwrite64, libc::SYS_sendfile, libc::SYS_copy_file_range,
     libc::SYS_openat, libc::SYS_openat2, libc::SYS_flock, libc::SYS_memfd_create, libc::SYS_pipe2, libc::SYS_fcntl,
-    libc::SYS_dup, libc::SYS_dup3, libc::SYS_close_range, libc::SYS_chdir, libc::SYS_fchdir, libc::SYS_chroot,
+    libc::SYS_dup, libc::SYS_dup3, libc::SYS_chdir, libc::SYS_fchdir, libc::SYS_chroot,
     libc::SYS_mount, libc::SYS_umount2, libc::SYS_pivot_root, libc::SYS_fsopen, libc::SYS_fsconfig, libc::SYS_fsmount,
     libc::SYS_move_mount, libc::SYS_open_tree, libc::SYS_mount_setattr,
     libc::SYS_setresuid, libc::SYS_setresgid, libc::SYS_setuid, libc::SYS_setgid, libc::SYS_setgroups, libc::SYS_capset,

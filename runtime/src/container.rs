@@ -154,6 +154,7 @@ pub struct Created {
     pub record: Record,
     /// Doubts about the configuration.
     pub warnings: Vec<Problem>,
+    pid_file: Option<PathBuf>,
     plan: Plan,
     ready: Ready,
     trace: Option<Rc<Trace>>,
@@ -195,10 +196,10 @@ pub fn create(bundle: &Bundle, ask: Create, warn: &mut dyn FnMut(String)) -> Res
     let Compiled { plan, warnings } = compiled?;
     parent::foresee(&plan).map_err(Error::new)?;
     let dir = state::create(&ask.root, &ask.request.id)?;
-    let id = ask.request.id.clone();
+    let (id, pid_file) = (ask.request.id.clone(), ask.pid_file.clone());
     let made = walk_in(&dir, bundle, &spec, &plan, ask);
     match made {
-        Ok((record, ready)) => Ok(Created { dir, record, warnings, plan, ready, trace }),
+        Ok((record, ready)) => Ok(Created { dir, record, warnings, pid_file, plan, ready, trace }),
         Err(error) => {
             // runtime.md, Lifecycle, steps 3 to 5: after a hook that failed the life goes on at step 12.
             let hooks = if error.hook { compile::late_hooks(&spec, &id, &bundle.path, "poststop") } else { Vec::new() };
@@ -248,15 +249,17 @@ fn walk_in(dir: &Dir, bundle: &Bundle, spec: &Spec<'_>, plan: &Plan, ask: Create
     phase(&trace, trace::WALK);
     let ready = walked.map_err(|e| e.explained_in(Path::new(&rootfs)))?;
     undo::forget_unmade(&mut journal.undo, plan);
-    let record = record(bundle, spec, journal, &ask.request, ready.pid);
-    let saved = save(dir, &record, ask.pid_file.as_deref());
+    let known = record(bundle, spec, journal, &ask.request, ready.pid);
+    let saved = known.and_then(|record| save(dir, &record, ask.pid_file.as_deref()).map(|()| record));
     phase(&trace, "save the state");
-    if let Err(error) = saved {
-        let _ = process::pidfd_kill(ready.pidfd.as_fd(), libc::SIGKILL);
-        let _ = process::wait(ready.pidfd.as_fd(), true);
-        return Err(error);
+    match saved {
+        Ok(record) => Ok((record, ready)),
+        Err(error) => {
+            let _ = process::pidfd_kill(ready.pidfd.as_fd(), libc::SIGKILL);
+            let _ = process::wait(ready.pidfd.as_fd(), true);
+            Err(error)
+        }
     }
-    Ok((record, ready))
 }
 
 fn save(dir: &Dir, record: &Record, pid_file: Option<&Path>) -> Result<()> {
@@ -284,18 +287,21 @@ fn rootfs(bundle: &Bundle, spec: &Spec<'_>) -> String {
     if root.starts_with('/') { root.to_owned() } else { format!("{}/{root}", bundle.path) }
 }
 
-fn record(bundle: &Bundle, spec: &Spec<'_>, journal: Journal, request: &Request, pid: i32) -> Record {
+fn record(bundle: &Bundle, spec: &Spec<'_>, journal: Journal, request: &Request, pid: i32) -> Result<Record> {
     let rootfs = rootfs(bundle, spec);
     let hooks = spec.hooks.as_ref();
     let pid_namespace = spec
         .linux
         .as_ref()
         .is_some_and(|l| l.namespaces.iter().any(|n| &*n.kind == "pid" && n.path.as_deref().unwrap_or("").is_empty()));
-    Record {
+    // Without the time the pid would be nobody's, and the container would look stopped while it runs.
+    let start_time = status::start_time(pid)
+        .ok_or_else(|| Error::new(format!("init (pid {pid}): its start time cannot be read")))?;
+    Ok(Record {
         oci_version: spec.oci_version.to_string(),
         id: request.id.clone(),
         pid,
-        start_time: status::start_time(pid).unwrap_or(0),
+        start_time,
         bundle: bundle.path.clone(),
         rootfs,
         created: Timestamp::now().rfc3339_nano(),
@@ -306,7 +312,7 @@ fn record(bundle: &Bundle, spec: &Spec<'_>, journal: Journal, request: &Request,
         late_hooks: hooks.is_some_and(|h| !h.poststart.is_empty() || !h.poststop.is_empty()),
         request: request.clone(),
         undo: journal.undo,
-    }
+    })
 }
 
 impl Created {
@@ -327,9 +333,17 @@ impl Created {
     pub fn abandon(self, why: Error) -> Error {
         let _ = process::pidfd_kill(self.ready.pidfd.as_fd(), libc::SIGKILL);
         let _ = process::wait(self.ready.pidfd.as_fd(), true);
+        self.forget_pid();
         match destroy(&self.dir, Some(&self.record)) {
             Ok(()) => why,
             Err(left) => Error::new(format!("({left}) {why}")),
+        }
+    }
+
+    /// The pid that was told is nobody's any more.
+    fn forget_pid(&self) {
+        if let Some(path) = &self.pid_file {
+            let _ = std::fs::remove_file(path);
         }
     }
 
@@ -340,6 +354,7 @@ impl Created {
     pub fn release(self) -> Result<Started> {
         let released = self.ready.release();
         if let Err(error) = released {
+            self.forget_pid();
             destroy(&self.dir, Some(&self.record))?;
             return Err(error.into());
         }
@@ -485,7 +500,7 @@ pub fn kill(root: &Path, id: &str, signal: i32, all: bool) -> Result<()> {
     match process::pidfd_kill(pidfd.as_fd(), signal) {
         Err(f) if f.errno == libc::ESRCH => Err(gone()),
         Err(f) => Err(Error::new(format!("{id}: signal {signal}: {f}"))),
-        Ok(()) if signal == libc::SIGKILL && now == Status::Paused => thaw_the_dead(&record),
+        Ok(()) if signal == libc::SIGKILL => thaw_the_dead(&record),
         Ok(()) => Ok(()),
     }
 }
@@ -510,12 +525,13 @@ fn kill_everyone(record: &Record, signal: i32) -> Result<()> {
 fn thaw_the_dead(record: &Record) -> Result<()> {
     let groups = undo::groups(&record.undo);
     match cgroup::freeze::state(&groups) {
-        Ok(cgroup::freeze::State::Thawed) => Ok(()),
+        Ok(cgroup::freeze::State::Thawed) => {}
         // Gone, or never to be frozen.
-        Err(e) if e.errno.is_none() || e.is_missing() => Ok(()),
-        Err(e) => Err(e.into()),
-        Ok(_) => Ok(cgroup::freeze::thaw(&groups)?),
+        Err(e) if e.errno.is_none() || e.is_missing() => return Ok(()),
+        Err(e) => return Err(e.into()),
+        Ok(_) => cgroup::freeze::thaw(&groups)?,
     }
+    Ok(cgroup::thaw_below(&groups)?)
 }
 
 /// Kills init and waits until it is gone.

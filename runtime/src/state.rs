@@ -139,9 +139,21 @@ pub fn create(root: &Path, id: &str) -> Result<Dir> {
             return Err(StateError::new(format!("make {}: {}", path.display(), io_text(&e))));
         }
     }
-    let dir = open_path(path.clone(), id).inspect_err(|_| drop(std::fs::remove_dir(&path)))?;
-    fs::lock(dir.fd.as_fd(), true).map_err(|f| dir.error("lock", &f))?;
-    Ok(dir)
+    let dir = open_path(path.clone(), id).and_then(|dir| dir.lock().map(|()| dir));
+    // A command that deletes by force may have been here before the lock was, and another that creates: what has the name by
+    // then is that one's, unless it comes later to the lock than we.
+    let dir = match dir {
+        Ok(dir) if dir.file("journal.json").exists() => {
+            dir.unlock();
+            return Err(StateError::new(format!("{id}: container with given ID already exists")));
+        }
+        dir => dir,
+    };
+    dir.inspect_err(|e| {
+        if !e.missing {
+            drop(std::fs::remove_dir(&path));
+        }
+    })
 }
 
 /// Opens the directory of a container.

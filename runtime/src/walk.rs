@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use crate::op::{InitOp, ParentOp};
+use crate::op::{InitOp, JoinerOp, ParentOp};
 use crate::plan::{Act, Lane, OnErr, Plan};
 use crate::run::diagnose::{self, Program};
 use crate::run::init::{Gate, Kit, Late};
@@ -156,7 +156,11 @@ impl Ready {
     /// Init has died meanwhile.
     pub fn release(&self) -> Result<(), WalkError> {
         let told = wire::send(&self.tx, &Message::new(self.ready_step, Word::Done, 0));
-        told.map_err(|_| sentence(format!("the container's init died before it was started ({})", self.ended())))
+        told.map_err(|_| {
+            // Whoever was not told would wait, and we for his end.
+            let _ = process::pidfd_kill(self.pidfd.as_fd(), libc::SIGKILL);
+            sentence(format!("the container's init died before it was started ({})", self.ended()))
+        })
     }
 
     fn ended(&self) -> String {
@@ -447,6 +451,10 @@ fn told(plan: &Plan, message: &Message) -> WalkError {
     let text = match (&step.act, message.word) {
         (Act::Init(InitOp::Hook(op)), word) => parent::hook_text(op, word, message.value, message.call, said),
         (Act::Init(op), _) => crate::run::failure::init(op, Fault::new(message.call, message.value), said),
+        // Its init ended between the looking and the entering.
+        (Act::Joiner(JoinerOp::JoinProcess { .. }), _) if message.value == libc::ESRCH => {
+            format!("{}: container not running", crate::explain::act(&step.act))
+        }
         _ => format!("{}{}", crate::explain::act(&step.act), failure(message.call, message.value)),
     };
     let field = format!("{}: {lane}", step.from);

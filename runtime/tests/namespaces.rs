@@ -113,16 +113,12 @@ fn the_root_is_that_of_the_mount_namespace_that_is_joined() {
     );
     let mut holder = std::process::Command::new("unshare").args(["-m", "sh", "-c", &prepare]).spawn().unwrap();
     case.until("the namespace is prepared", || case.dir.join("ready").exists());
-    let table = || std::fs::read_to_string(format!("/proc/{}/mountinfo", holder.id())).unwrap();
-    let before = table().lines().count();
     let path = format!("/proc/{}/ns/mnt", holder.id());
     let case = case.namespace("mount", Some(&path));
     let said = case.run();
-    let after = table().lines().count();
     holder.kill().unwrap();
     holder.wait().unwrap();
     assert_eq!(said.ok(), "inside\nof the runtime");
-    assert_eq!(before, after, "the namespace is as it was");
 }
 
 #[test]

@@ -77,11 +77,20 @@ pub fn exec(ask: Exec<'_>) -> Result<Executed> {
     match ready {
         Ok(ready) => Ok(Executed { pidfd: ready.pidfd, warnings: compiled.warnings }),
         // What failed because the container ended meanwhile says so in the words that engines know.
-        Err(e) if !super::status::is_alive(&record) => {
+        Err(e) if has_ended(&record, &e) => {
             Err(Error::new(format!("{}: {}: container not running", ask.id, e.message)))
         }
         Err(e) => Err(e),
     }
+}
+
+/// Whether the container is gone, or about to be: whoever dies on his way in dies with the container, mostly, whose own end
+/// takes the kernel a moment.
+fn has_ended(record: &Record, why: &Error) -> bool {
+    const MOMENT_MS: i32 = 200;
+    let moment = if why.message.contains("init died") { MOMENT_MS } else { 0 };
+    let ends = |pidfd: &OwnedFd| fs::poll([(pidfd.as_fd(), libc::POLLIN)], moment).is_ok_and(|[gone]| gone != 0);
+    super::status::init(record).is_none_or(|pidfd| ends(&pidfd))
 }
 
 /// The states in which a container can be entered.
@@ -100,6 +109,10 @@ fn enterable((record, now): (Option<Record>, Status), ask: &Exec<'_>) -> Result<
 fn target(record: &Record) -> Result<Target> {
     let pid = record.pid;
     let hidden = |e: std::io::Error| {
+        // It ended after it was looked at.
+        if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) {
+            return Error::new(format!("{}: container not running", record.id));
+        }
         // Until it is executed nobody may look into init (CVE-2016-9962), and a plain user is not excepted.
         let denied = e.kind() == std::io::ErrorKind::PermissionDenied;
         let hint = if denied { " (hint: a plain user can enter a container once it is started)" } else { "" };

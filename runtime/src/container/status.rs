@@ -70,7 +70,9 @@ pub fn is_alive(record: &Record) -> bool {
     match proc::stat(record.pid) {
         Ok(Some((state, start))) => {
             let boot = state::boot_id();
-            start == record.start_time && !matches!(state, b'Z' | b'X') && (boot.is_empty() || record.boot_id == boot)
+            // An id that could not be read, then or now, says nothing.
+            let same_boot = boot.is_empty() || record.boot_id.is_empty() || record.boot_id == boot;
+            start == record.start_time && !matches!(state, b'Z' | b'X') && same_boot
         }
         Ok(None) => false,
         Err(_) => true,

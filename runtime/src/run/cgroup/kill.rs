@@ -177,6 +177,28 @@ fn kill_now(groups: &[Group]) -> Result<()> {
     if freeze::state(groups).is_ok_and(|s| s != State::Thawed) {
         freeze::thaw(groups)?;
     }
+    thaw_below(groups)
+}
+
+/// Thaws what a container froze below its own cgroup: of version 1, a frozen process does not die, and the init of a pid
+/// namespace does not end before all in it have.
+///
+/// # Errors
+/// What the writing says, other than that the cgroup is gone.
+pub fn thaw_below(groups: &[Group]) -> Result<()> {
+    let v1 = groups.iter().filter(|g| g.version == Version::V1 && g.controllers.iter().any(|c| c == "freezer"));
+    for group in v1 {
+        for dir in tree(&group.dir())?.iter().skip(1) {
+            let thawed = Dir::open(dir).and_then(|d| match d.read("freezer.state")?.as_str() {
+                "THAWED" => Ok(()),
+                _ => d.put("freezer.state", "THAWED"),
+            });
+            match thawed {
+                Err(e) if !e.is_missing() => return Err(e),
+                _ => {}
+            }
+        }
+    }
     Ok(())
 }
 

@@ -22,7 +22,7 @@ use std::fmt;
 use nix::errno::Errno;
 
 pub use fs::{Dir, Writer, check, delegate, open, write};
-pub use kill::{all_procs, is_empty, kill_all, procs, remove, signal_all};
+pub use kill::{all_procs, is_empty, kill_all, procs, remove, signal_all, thaw_below};
 pub use make::{Made, adopt, enter_hint, make, missing};
 pub use probe::probe;
 
