@@ -20,9 +20,11 @@ pub fn replay(undos: &[Undo]) -> Vec<String> {
     let (units, others): (Vec<_>, Vec<_>) = undos.iter().rev().partition(|undo| matches!(undo, Undo::Unit { .. }));
     for undo in units.into_iter().chain(others) {
         let done = match undo {
-            Undo::Unit { manager, name, description } => {
-                systemd::stop(manager, name, description).map_err(|e| format!("stop {name}: {e}"))
-            }
+            Undo::Unit { manager, name, description } => match systemd::stop(manager, name, description) {
+                // A user's systemd ends with the last session, and its units with it.
+                Err(e) if e.gone && groups(undos).iter().all(|g| cgroup::is_empty(&g.dir()) == Ok(true)) => Ok(()),
+                stopped => stopped.map_err(|e| format!("stop {name}: {e}")),
+            },
             Undo::Cgroup { mount, path, made, .. } => remove_cgroup(mount, path, made),
             Undo::Unmount { path, namespace: None } => unmount(path).map_err(|f| format!("detach {path}: {f}")),
             Undo::Unmount { path, namespace: Some(ns) } => unmount_in(path, ns),

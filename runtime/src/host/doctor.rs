@@ -51,6 +51,7 @@ pub fn examine() -> Vec<Finding> {
         Ok(facts) => {
             rights(&facts, &mut all);
             cgroups(&facts, &mut all);
+            all.push(systemd());
             security(&facts, &mut all);
         }
     }
@@ -114,6 +115,15 @@ fn cgroups(facts: &Facts, all: &mut Vec<Finding>) {
     let lacks: Vec<_> = needed.iter().filter(|c| !has.contains(c)).copied().collect();
     let is = if lacks.is_empty() { has.join(" ") } else { format!("{}; not {}", has.join(" "), lacks.join(" ")) };
     all.push(finding("cgroup controllers", &is, or_absent(lacks.is_empty()), "limits of these are refused"));
+}
+
+fn systemd() -> Finding {
+    let (is, found) = match super::systemd(None) {
+        Ok(systemd) if systemd.manager.user => (format!("{}, the user's", systemd.version), true),
+        Ok(systemd) => (systemd.version.to_string(), true),
+        Err(_) => ("not running".to_owned(), false),
+    };
+    finding("systemd", &is, or_absent(found), "--systemd-cgroup is refused: let the engine use cgroupfs")
 }
 
 fn security(facts: &Facts, all: &mut Vec<Finding>) {

@@ -27,6 +27,8 @@ pub struct Bus {
     serial: u32,
     end: Instant,
     patience: Duration,
+    /// What has come, and was not yet looked at.
+    read: Vec<u8>,
     /// Jobs that have ended, with their results: one may end before its number is known.
     ended: Vec<(String, String)>,
 }
@@ -42,7 +44,15 @@ impl Bus {
             std::ffi::CString::new(manager.socket.as_str()).map_err(|_| Error::text("the path holds a NUL byte"))?;
         let failed = |f: crate::sys::Fault| Error::gone(format!("connect to {}: {f}", manager.socket));
         let socket = socket::connect_within(&path, patience).map_err(failed)?;
-        let mut bus = Bus { stream: socket.into(), bus: manager.bus, serial: 0, end, patience, ended: Vec::new() };
+        let mut bus = Bus {
+            stream: socket.into(),
+            bus: manager.bus,
+            serial: 0,
+            end,
+            patience,
+            read: Vec::new(),
+            ended: Vec::new(),
+        };
         bus.authenticate()?;
         if bus.bus {
             bus.enter_bus()?;
@@ -51,23 +61,22 @@ impl Bus {
     }
 
     /// The mechanism EXTERNAL: the kernel says who we are. Our number is of use to the other side only where it means there
-    /// what it means here, so in a user namespace none is sent, and the other side asks for it once more.
+    /// what it means here, so from a user namespace none is sent. All is said at once, and as systemd's own clients say it:
+    /// its server is deaf to whoever does not ask for the passing of descriptors.
     fn authenticate(&mut self) -> Result<()> {
-        if proc::in_user_namespace() {
-            self.send(b"\0AUTH EXTERNAL\r\n")?;
-        } else {
-            let uid = process::effective_ids().0.to_string();
-            let hex: String = uid.bytes().map(|b| format!("{b:02x}")).collect();
-            self.send(format!("\0AUTH EXTERNAL {hex}\r\n").as_bytes())?;
-        }
+        let (uid, _) = process::effective_ids();
+        let hex: String = uid.to_string().bytes().map(|b| format!("{b:02x}")).collect();
+        let who = if proc::in_user_namespace() { "\r\nDATA".to_owned() } else { format!(" {hex}") };
+        self.send(format!("\0AUTH EXTERNAL{who}\r\nNEGOTIATE_UNIX_FD\r\nBEGIN\r\n").as_bytes())?;
+        let mut accepted = false;
         loop {
-            let line = self.line()?;
+            let line = self.line().map_err(|e| e.during("authentication"))?;
             match line.split(' ').next().unwrap_or_default() {
-                "DATA" => self.send(b"DATA\r\n")?,
-                "OK" => return self.send(b"BEGIN\r\n"),
-                _ => {
-                    return Err(Error::text(format!("it does not let user {} in: {line}", process::effective_ids().0)));
-                }
+                "DATA" if !accepted => {}
+                "OK" if !accepted => accepted = true,
+                // Whether descriptors could be passed is all the same to us.
+                "AGREE_UNIX_FD" | "ERROR" if accepted => return Ok(()),
+                _ => return Err(Error::text(format!("authentication: user {uid} is not let in: {line:?}"))),
             }
         }
     }
@@ -181,42 +190,39 @@ impl Bus {
         sent.map_err(|e| self.lost(&e))
     }
 
-    /// Reads all of `into`, as far as time allows, however small the pieces are in which it comes.
-    fn fill(&mut self, into: &mut [u8]) -> Result<()> {
-        let mut at = 0;
-        while at < into.len() {
+    /// Takes `n` bytes of what comes, as far as time allows, however small the pieces are.
+    fn take(&mut self, n: usize) -> Result<Vec<u8>> {
+        while self.read.len() < n {
             let left = self.left()?;
-            let read = self.stream.set_read_timeout(Some(left)).and_then(|()| self.stream.read(&mut into[at..]));
+            let mut piece = [0; 4096];
+            let read = self.stream.set_read_timeout(Some(left)).and_then(|()| self.stream.read(&mut piece));
             match read {
                 Ok(0) => return Err(Error::gone("the connection was closed")),
-                Ok(n) => at += n,
+                Ok(n) => self.read.extend(&piece[..n]),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(self.lost(&e)),
             }
         }
-        Ok(())
+        let rest = self.read.split_off(n);
+        Ok(std::mem::replace(&mut self.read, rest))
     }
 
     fn line(&mut self) -> Result<String> {
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {
-            let mut byte = [0];
-            self.fill(&mut byte).map_err(|e| e.during("the authentication"))?;
-            line.push(byte[0]);
             if line.len() > LINE_MAX {
-                return Err(Error::text("the authentication is answered without an end"));
+                return Err(Error::text("a line without an end"));
             }
+            line.extend(self.take(1)?);
         }
         Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
     }
 
     fn receive(&mut self) -> Result<Message> {
-        let mut fixed = [0; FIXED];
-        self.fill(&mut fixed)?;
         let unsound = || Error::text("a message is none of D-Bus");
-        let mut bytes = fixed.to_vec();
-        bytes.resize(wire::length(&fixed).ok_or_else(unsound)?, 0);
-        self.fill(&mut bytes[FIXED..])?;
+        let mut bytes = self.take(FIXED)?;
+        let whole = wire::length(&bytes).ok_or_else(unsound)?;
+        bytes.extend(self.take(whole - FIXED)?);
         wire::decode(&bytes).ok_or_else(unsound)
     }
 }

@@ -1,10 +1,10 @@
 //! Which systemd is asked: the host's, or the user's.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::bus::Bus;
-use super::{Error, PATIENCE, Result};
+use super::{Error, PATIENCE, PAUSE, RETURN, Result};
 use crate::facts::Systemd;
 use crate::op::unit::Manager;
 use crate::run::proc;
@@ -21,29 +21,43 @@ const SYSTEM: [(&str, bool); 2] = [("/run/systemd/private", false), ("/run/dbus/
 pub fn find(rootless: Option<bool>) -> Result<Systemd> {
     let user = rootless.unwrap_or_else(|| {
         let root = process::effective_ids().0 == 0;
-        !root || (proc::in_user_namespace() && Bus::open(&system()[0], Duration::from_secs(1)).is_err())
+        !root || (proc::in_user_namespace() && !system().iter().any(|m| Bus::open(m, Duration::from_secs(1)).is_ok()))
     });
     // sd_booted(3)
     if !user && !Path::new("/run/systemd/system").is_dir() {
         return Err(Error::text(UNAVAILABLE));
     }
-    let candidates = if user { users() } else { system().to_vec() };
-    let mut why = Vec::new();
-    for manager in candidates {
-        match ask(&manager) {
-            Ok(systemd) => return Ok(systemd),
-            Err(e) => why.push(e.text),
+    let begun = Instant::now();
+    loop {
+        let (mut why, mut returning) = (Vec::new(), false);
+        for manager in if user { users() } else { system() } {
+            match ask(&manager) {
+                Ok(systemd) => return Ok(systemd),
+                Err(e) => {
+                    returning |= e.gone;
+                    why.push(e.text);
+                }
+            }
         }
+        if !returning || begun.elapsed() > RETURN {
+            let what = if user { NO_USER } else { UNAVAILABLE };
+            return Err(Error::text(if why.is_empty() {
+                what.to_owned()
+            } else {
+                format!("{what}: {}", why.join("; "))
+            }));
+        }
+        // It executes itself anew, perhaps.
+        std::thread::sleep(PAUSE);
     }
-    let what = if user { NO_USER } else { UNAVAILABLE };
-    Err(Error::text(if why.is_empty() { what.to_owned() } else { format!("{what}: {}", why.join("; ")) }))
 }
 
 const UNAVAILABLE: &str = "systemd cgroup flag passed, but systemd support for managing cgroups is not available";
 const NO_USER: &str = "systemd cgroup flag passed, but no systemd of this user's can be reached";
 
-fn system() -> [Manager; 2] {
-    SYSTEM.map(|(socket, bus)| Manager { socket: socket.to_owned(), bus, user: false })
+fn system() -> Vec<Manager> {
+    let all = SYSTEM.map(|(socket, bus)| Manager { socket: socket.to_owned(), bus, user: false });
+    all.into_iter().filter(|m| Path::new(&m.socket).exists()).collect()
 }
 
 /// The user's: its own socket, the bus that the environment names, and the bus at its usual place.
@@ -103,11 +117,6 @@ fn number(version: &str) -> u32 {
     let digits = version.trim_start_matches(|c: char| !c.is_ascii_digit());
     let digits = digits.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
     digits.parse().unwrap_or(0)
-}
-
-/// Whether there is a socket to come back to.
-pub(super) fn is_listening(manager: &Manager) -> bool {
-    Path::new(&manager.socket).exists()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! systemd's own socket where it may, so no bus needs to run, and every conversation has an end in time.
 
 use std::fmt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::op::unit::{Manager, Property, Unit};
@@ -20,6 +21,10 @@ pub use find::find;
 /// How long one conversation may take. systemd is a single thread: on a host that boots, or reloads thousands of units, an
 /// answer takes seconds.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a manager that has gone may take to come back.
+const RETURN: Duration = Duration::from_secs(10);
+/// Between one try and the next.
+const PAUSE: Duration = Duration::from_millis(50);
 /// How long a unit of the name that is on its way out is waited for.
 const LEAVING: Duration = Duration::from_secs(5);
 
@@ -78,25 +83,35 @@ pub fn start(unit: &Unit, pid: Option<i32>) -> Result<()> {
 /// # Errors
 /// Those of [`start`], without the name of the unit.
 pub fn start_within(unit: &Unit, pid: Option<i32>, patience: Duration) -> Result<()> {
-    let end = Instant::now() + patience;
     let mut sent = false;
+    converse(&unit.manager, patience, |bus| {
+        if sent && is_ours(bus, unit) {
+            return Ok(());
+        }
+        sent = true;
+        start_on(bus, unit, pid)
+    })
+}
+
+/// Talks with a manager. One that goes in the middle may be executing itself anew: it is looked for again for a while.
+fn converse<T>(manager: &Manager, patience: Duration, mut talk: impl FnMut(&mut Bus) -> Result<T>) -> Result<T> {
+    let begun = Instant::now();
+    let mut lost = None;
     loop {
-        let left = end.saturating_duration_since(Instant::now());
-        let tried = Bus::open(&unit.manager, left).and_then(|mut bus| {
-            if sent && is_ours(&mut bus, unit) {
-                return Ok(());
+        let left = patience.saturating_sub(begun.elapsed());
+        match Bus::open(manager, left).and_then(|mut bus| talk(&mut bus)) {
+            Err(e)
+                if e.gone
+                    && Path::new(&manager.socket).exists()
+                    && lost.get_or_insert_with(Instant::now).elapsed() < RETURN
+                    && begun.elapsed() + PAUSE < patience =>
+            {
+                std::thread::sleep(PAUSE);
             }
-            sent = true;
-            start_on(&mut bus, unit, pid)
-        });
-        match tried {
-            Err(e) if e.gone && Instant::now() + PAUSE < end => std::thread::sleep(PAUSE),
-            tried => return tried,
+            done => return done,
         }
     }
 }
-
-const PAUSE: Duration = Duration::from_millis(50);
 
 fn start_on(bus: &mut Bus, unit: &Unit, pid: Option<i32>) -> Result<()> {
     let pid = pid.and_then(|pid| u32::try_from(pid).ok());
@@ -143,7 +158,7 @@ pub fn set(manager: &Manager, unit: &str, properties: &[Property]) -> Result<()>
     }
     let mut body = Writer::default();
     body.text(unit).bool(true).properties(properties, None);
-    let set = Bus::open(manager, PATIENCE).and_then(|mut bus| bus.manager("SetUnitProperties", "sba(sv)", body));
+    let set = converse(manager, PATIENCE, |bus| bus.manager("SetUnitProperties", "sba(sv)", body.clone()));
     set.map(drop).map_err(|e| e.during(&format!("unable to set properties of unit {unit:?}")))
 }
 
@@ -160,17 +175,7 @@ pub fn stop(manager: &Manager, unit: &str, description: &str) -> Result<()> {
 /// # Errors
 /// Those of [`stop`].
 pub fn stop_within(manager: &Manager, unit: &str, description: &str, patience: Duration) -> Result<()> {
-    let end = Instant::now() + patience;
-    loop {
-        let left = end.saturating_duration_since(Instant::now());
-        let tried = Bus::open(manager, left).and_then(|mut bus| stop_on(&mut bus, unit, description));
-        match tried {
-            Err(e) if e.gone && Instant::now() + PAUSE < end && find::is_listening(manager) => {
-                std::thread::sleep(PAUSE)
-            }
-            tried => return tried,
-        }
-    }
+    converse(manager, patience, |bus| stop_on(bus, unit, description))
 }
 
 fn stop_on(bus: &mut Bus, unit: &str, description: &str) -> Result<()> {
