@@ -277,7 +277,12 @@ impl<'p> Walker<'p> {
             Err(fault) => {
                 // Another clone may be tried instead, which needs these again.
                 (self.means.gate, self.means.console) = (kit.gate, kit.console);
-                return Err(fault.into());
+                let hint = into.and_then(|_| cgroup::enter_hint(fault.errno));
+                let failed = parent::Failed::from(fault);
+                return Err(match hint {
+                    Some(hint) => failed.hint(hint),
+                    None => failed,
+                });
             }
         };
         match cloned {

@@ -80,6 +80,9 @@ fn hint(op: &InitOp, fault: Fault) -> Option<&'static str> {
             "the runtime's own profile does not allow the change to this one"
         }
         (InitOp::WriteProc { .. }, Call::openat2, libc::ENOENT) => "this kernel has no such file",
+        (InitOp::WriteProc { path, .. }, Call::write, libc::ENOENT) if path.to_bytes().ends_with(b"apparmor/exec") => {
+            "no AppArmor profile of that name is loaded"
+        }
         (InitOp::Attach(_), Call::write, libc::ENOSPC) => "the cpuset has no cpus or no memory nodes",
         (InitOp::Terminal { .. }, Call::openat2, libc::ENOENT | libc::ENODEV) => {
             "a terminal needs a mount of type devpts at /dev/pts"

@@ -28,6 +28,13 @@ impl Failed {
         Failed { text: text.into(), errno: None, whole: false }
     }
 
+    /// Adds what is known to be behind it.
+    #[must_use]
+    pub fn hint(mut self, hint: &str) -> Self {
+        self.text = format!("(hint: {hint}) {}", self.text);
+        self
+    }
+
     /// The text says everything already.
     #[must_use]
     pub fn whole(mut self) -> Self {

@@ -173,12 +173,16 @@ impl Dir {
                 "the parent cgroup has less realtime".to_owned()
             }
             ("devices.allow", Some(Errno::EPERM)) => "the parent cgroup does not allow this device".to_owned(),
+            (_, Some(Errno::EOPNOTSUPP)) if file.contains("weight") => {
+                "no scheduler that knows weights is at work on that device (/sys/block/NAME/queue/scheduler)".to_owned()
+            }
             (_, Some(Errno::ENODEV | Errno::ENXIO)) if file.starts_with("io.") || file.starts_with("blkio.") => {
                 "no such block device".to_owned()
             }
             (_, Some(Errno::ENOENT)) => {
                 "this kernel does not have that limit, or the controller is not enabled".to_owned()
             }
+            ("rdma.max", Some(Errno::EINVAL | Errno::ENODEV)) => "no such RDMA device, or no such limit".to_owned(),
             _ => return error,
         };
         error.hint(hint)

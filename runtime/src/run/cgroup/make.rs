@@ -106,6 +106,22 @@ fn descend(group: &Group, made: &mut Made) -> Result<(Dir, bool)> {
     Ok((dir, existed))
 }
 
+/// What is known to be behind an errno of a process that was to start in a version 2 cgroup (clone3(2), `CLONE_INTO_CGROUP`).
+pub fn enter_hint(errno: i32) -> Option<&'static str> {
+    Some(match errno {
+        libc::EBUSY => {
+            "its cgroup passes controllers on (cgroup.subtree_control), and such a one can hold no processes"
+        }
+        libc::EOPNOTSUPP => {
+            "its cgroup is threaded or below one that is (cgroup.type), and such a one can hold no processes"
+        }
+        libc::EACCES => "that cgroup, or the nearest above both it and the runtime's own, is not delegated to you",
+        libc::ENODEV => "its cgroup was removed meanwhile",
+        libc::EAGAIN => "a limit of the number of tasks is reached (pids.max of its cgroup or of one above)",
+        _ => return None,
+    })
+}
+
 fn explain(error: Error) -> Error {
     match error.errno {
         Some(Errno::EAGAIN) => error.hint("a limit of the number of cgroups is reached (cgroup.max.descendants)"),
