@@ -79,6 +79,9 @@ fn hint(op: &InitOp, fault: Fault) -> Option<&'static str> {
         (InitOp::WriteProc { path, .. }, Call::write, libc::EACCES) if is_apparmor(path) => {
             "the runtime's own profile does not allow the change to this one"
         }
+        (InitOp::WriteProc { path, .. }, Call::write, libc::EINVAL) if path.to_bytes().ends_with(b"attr/exec") => {
+            "the loaded SELinux policy does not know this label"
+        }
         (InitOp::WriteProc { .. }, Call::openat2, libc::ENOENT) => "this kernel has no such file",
         (InitOp::Attach(_), Call::write, libc::ENOSPC) => "the cpuset has no cpus or no memory nodes",
         (InitOp::Terminal { .. }, Call::openat2, libc::ENOENT | libc::ENODEV) => {
