@@ -170,6 +170,27 @@ pub const ORDER: &[(&str, Is, &str, Is, &str)] = &[
         "the filter may forbid the reading",
     ),
     (
+        "network device moved",
+        is!(Act::Parent(ParentOp::MoveNetDevice { .. })),
+        "runtime hook run",
+        is!(Act::Parent(ParentOp::Hook(_))),
+        "hooks find the environment as the container will",
+    ),
+    (
+        "network namespace made",
+        is!(Act::Init(InitOp::Unshare(0x4000_0000))),
+        "network device moved",
+        is!(Act::Parent(ParentOp::MoveNetDevice { .. })),
+        "it would be moved to where it is",
+    ),
+    (
+        "network device moved",
+        is!(Act::Parent(ParentOp::MoveNetDevice { .. })),
+        "start awaited",
+        is!(Act::Init(InitOp::AwaitStart)),
+        "nobody is there to move it afterwards",
+    ),
+    (
         "program found",
         is!(Act::Init(InitOp::FindProgram(_))),
         "start awaited",

@@ -21,6 +21,8 @@ mod mounts;
 mod ps;
 mod report;
 mod spec;
+mod top;
+mod trace;
 mod update;
 
 /// What a command fails with: what is logged, once, and the exit code.
@@ -80,9 +82,18 @@ impl Context {
     /// # Errors
     /// What the system says; a reader that has gone is no error.
     pub fn print(&self, text: &str) -> Outcome {
-        match std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
-            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.into()),
-            _ => Ok(0),
+        self.tell(text.as_bytes()).map(|_| 0)
+    }
+
+    /// The same; says whether there is still somebody who reads.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn tell(&self, text: &[u8]) -> Result<bool, Failure> {
+        let mut out = std::io::stdout().lock();
+        match out.write_all(text).and_then(|()| out.flush()) {
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+            told => Ok(told.map(|()| true)?),
         }
     }
 }
@@ -113,7 +124,7 @@ pub fn main(argv: &[OsString]) -> u8 {
             return rejected.error.exit_code;
         }
     };
-    if matches!(command, Command::Create(_) | Command::Run(_) | Command::Exec(_))
+    if matches!(command, Command::Create(_) | Command::Run(_) | Command::Trace(_) | Command::Exec(_))
         && let Err(fault) = protect::executable()
     {
         let text = format!("cannot protect {name} from the container: {fault}");
@@ -121,7 +132,9 @@ pub fn main(argv: &[OsString]) -> u8 {
         return 1;
     }
     let inherited = match &command {
-        Command::Create(ask) | Command::Run(cli::Run { create: ask, .. }) => create::inherited(ask.preserve_fds),
+        Command::Create(ask)
+        | Command::Run(cli::Run { create: ask, .. })
+        | Command::Trace(cli::Trace { run: cli::Run { create: ask, .. }, .. }) => create::inherited(ask.preserve_fds),
         Command::Exec(ask) => create::inherited(ask.preserve_fds).map_err(|f| Failure { code: 255, ..f }),
         _ => Ok(()),
     };
@@ -148,6 +161,7 @@ fn run(cx: &Context, command: Command) -> Outcome {
     match command {
         Command::Create(ask) => create::create(cx, ask),
         Command::Run(ask) => create::run(cx, ask),
+        Command::Trace(ask) => trace::trace(cx, ask),
         Command::Exec(ask) => exec::exec(cx, ask),
         Command::Start(ask) => done(container::start(&root, &ask.id)),
         Command::State(ask) => list::state(cx, &ask.id),
@@ -157,6 +171,7 @@ fn run(cx: &Context, command: Command) -> Outcome {
         Command::Resume(ask) => done(container::pause::resume(&root, &ask.id)),
         Command::Update(ask) => update::update(cx, &ask),
         Command::Events(ask) => events::events(cx, &ask),
+        Command::Top(ask) => top::top(cx, &ask),
         Command::Ps(ask) => ps::ps(cx, &ask),
         Command::MountsAdd(ask) => mounts::add(cx, &ask),
         Command::MountsRemove(ask) => mounts::remove(cx, &ask),

@@ -21,6 +21,7 @@ pub mod exec;
 mod hooks;
 pub mod mounts;
 pub mod namespaces;
+mod net_devices;
 pub mod options;
 mod process;
 mod rootfs;
@@ -120,6 +121,7 @@ fn write_chapters(ch: &mut Chapter<'_>) {
     devices::all(ch);
     process::terminal(ch);
     mark_last(&mut ch.lanes.init, Mark::MountsDone);
+    net_devices::all(ch);
     hooks::runtime(ch);
     hooks::create_container(ch);
     namespaces::names(ch);

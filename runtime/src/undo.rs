@@ -122,6 +122,28 @@ pub fn unit(undos: &[Undo]) -> Option<(&Manager, &str)> {
     })
 }
 
+/// A cgroup that was there before and is another container's, with that container's id. Whose it is, is asked only where one
+/// was there.
+pub fn shared<I: Iterator<Item = String>>(
+    undos: &[Undo],
+    others: impl FnOnce() -> I,
+    theirs: impl Fn(&str) -> Vec<Undo>,
+) -> Option<(String, String)> {
+    let place = |undo: &Undo| match undo {
+        Undo::Cgroup { mount, path, .. } if !path.is_empty() => Some(format!("{mount}/{path}")),
+        _ => None,
+    };
+    let made = |undo: &Undo, place: &String| matches!(undo, Undo::Cgroup { made, .. } if made.contains(place));
+    let old: Vec<_> = undos.iter().filter_map(|u| place(u).filter(|p| !made(u, p))).collect();
+    if old.is_empty() {
+        return None;
+    }
+    others().find_map(|id| {
+        let common = theirs(&id).iter().filter_map(place).find(|p| old.contains(p))?;
+        Some((common, id))
+    })
+}
+
 /// Detaches what is mounted at a path, and what comes to light beneath, as long as it is a mount.
 fn unmount(path: &str) -> Result<(), Fault> {
     const MAX_STACKED: usize = 64;

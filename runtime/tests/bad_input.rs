@@ -3,14 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails is to panic")]
 
-#[path = "support/verbs_support.rs"]
 mod support;
 
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 
 use serde_json::json;
-use support::{Bed, Said, TARE, is_root, run};
+use support::bed::{Bed, Said, TARE, is_root, run};
 
 const FOREVER: &str = "exec sleep 1000";
 

@@ -1,12 +1,11 @@
 //! `exec` as a whole command, in containers of busybox.
 
-#[path = "support/exec_support.rs"]
-mod exec_support;
+mod support;
 
 use std::path::Path;
 
-use exec_support::{Answer, Sleeper};
 use serde_json::{Value, json};
+use support::sleeper::{Answer, Sleeper};
 
 fn ok(answer: &Answer) -> &str {
     assert_eq!((answer.code, &*answer.err), (0, ""), "{answer:?}");

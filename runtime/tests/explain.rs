@@ -92,6 +92,21 @@ fn plans_of_a_hybrid_host_read_as_they_did() {
     golden(&hybrid(), ".hybrid");
 }
 
+fn with_systemd(facts: Facts) -> Facts {
+    let manager = Manager { socket: "/run/systemd/private".into(), bus: false, user: false };
+    Facts { systemd: Some(Systemd { manager, version: 257, cgroup: "/".into() }), ..facts }
+}
+
+#[test]
+fn plans_with_units_of_systemd_read_as_they_did() {
+    golden(&with_systemd(Facts::ordinary()), ".systemd");
+    golden(&with_systemd(hybrid()), ".systemd-hybrid");
+    let manager = Manager { socket: "/run/user/1000/systemd/private".into(), bus: false, user: true };
+    let cgroup = "/user.slice/user-1000.slice/user@1000.service".to_owned();
+    let systemd = Some(Systemd { manager, version: 257, cgroup });
+    golden(&Facts { uid: 1000, gid: 1000, permitted: 0, systemd, ..Facts::ordinary() }, ".systemd-user");
+}
+
 /// The config of `spec --rootless`, on a host that has delegated no cgroup.
 #[test]
 fn the_plan_of_a_plain_user_reads_as_it_did() {
@@ -107,19 +122,4 @@ fn the_plan_of_a_plain_user_reads_as_it_did() {
         std::fs::write(&file, &says).unwrap();
     }
     assert!(std::fs::read_to_string(&file).unwrap_or_default() == says, "UPDATE_GOLDEN=1 writes; now:\n{says}");
-}
-
-fn with_systemd(facts: Facts) -> Facts {
-    let manager = Manager { socket: "/run/systemd/private".into(), bus: false, user: false };
-    Facts { systemd: Some(Systemd { manager, version: 257, cgroup: "/".into() }), ..facts }
-}
-
-#[test]
-fn plans_with_units_of_systemd_read_as_they_did() {
-    golden(&with_systemd(Facts::ordinary()), ".systemd");
-    golden(&with_systemd(hybrid()), ".systemd-hybrid");
-    let manager = Manager { socket: "/run/user/1000/systemd/private".into(), bus: false, user: true };
-    let cgroup = "/user.slice/user-1000.slice/user@1000.service".to_owned();
-    let systemd = Some(Systemd { manager, version: 257, cgroup });
-    golden(&Facts { uid: 1000, gid: 1000, permitted: 0, systemd, ..Facts::ordinary() }, ".systemd-user");
 }

@@ -63,6 +63,8 @@ fn examples() -> Vec<(&'static str, Plan)> {
     config["process"]["capabilities"]["ambient"] = json!(["CAP_KILL"]);
     config["linux"]["rootfsPropagation"] = json!("private");
     config["mounts"].as_array_mut().unwrap().truncate(6);
+    config["linux"]["netDevices"] = json!({"eth1": {"name": "port%d"}});
+    config["hooks"] = json!({"createRuntime": [{"path": "/bin/true"}]});
     plans.push(("version 1", compiled(&config, &old(), &request()).unwrap()));
     let map = json!([{"containerID": 0, "hostID": 1000, "size": 1}]);
     let mut config: Value = fixture("spec-default.json");

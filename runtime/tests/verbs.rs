@@ -2,14 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails is to panic")]
 
-#[path = "support/verbs_support.rs"]
 mod support;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
 use serde_json::{Value, json};
-use support::{Bed, end, eventually, is_root, run};
+use support::bed::{Bed, end, eventually, is_root, run};
 
 const FOREVER: &str = "exec sleep 1000";
 

@@ -244,7 +244,10 @@ pub(super) fn limits(ch: &mut Chapter<'_>) {
         steps.extend(rlimits(process).map(|(rlimit, field)| Step::parent(ParentOp::Rlimit(rlimit), field)));
     }
     if let Some(scheduler) = &process.scheduler {
-        steps.push(Step::parent(ParentOp::Scheduler(scheduling(scheduler)), Field::new("process.scheduler")));
+        let cpu = ch.linux.resources.as_ref().and_then(|r| r.cpu.as_ref());
+        let confined = cpu.is_some_and(|cpu| cpu.cpus.as_deref().is_some_and(|cpus| !cpus.is_empty()));
+        let op = ParentOp::Scheduler { scheduler: scheduling(scheduler), confined };
+        steps.push(Step::parent(op, Field::new("process.scheduler")));
     }
     if let Some(io) = &process.io_priority {
         let class = 1 + ["IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE"]

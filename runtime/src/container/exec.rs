@@ -63,11 +63,11 @@ pub fn exec(ask: Exec<'_>) -> Result<Executed> {
         gated: false,
         ..record.request.clone()
     };
-    let compiled = exec::compile(&spec, &ask.ask, &target, &host::facts(None)?, &request)?;
+    let compiled = exec::compile(&spec, &ask.ask, &target, &host::facts_of_exec(&spec, &ask.ask)?, &request)?;
     check::check(&compiled.plan).map_err(|broken| {
         Error::new(format!("the plan is not sound, which is a defect of this program: {}", broken.join("; ")))
     })?;
-    let means = Means { gate: None, console: ask.console };
+    let means = Means { console: ask.console, ..Means::default() };
     let root = PathBuf::from(format!("/proc/{}/root", record.pid));
     let walked = walk::walk(&compiled.plan, means).map_err(|e| Error::from(e.explained_in(&root)));
     if walked.is_ok() {
