@@ -40,7 +40,7 @@ start_engine() {
         delegate_cgroup
     fi
     echo '{"default":[{"type":"insecureAcceptAnything"}]}' >"$work/policy.json"
-    cd "$home"
+    cd "$home" || return
     "${cli[@]}" load --signature-policy "$work/policy.json" -i "$work/box.tar" >/dev/null 2>"$work/log" || { cat "$work/log"; fail "podman cannot load the image"; }
 }
 
@@ -58,7 +58,7 @@ delegate_cgroup() {
 
 stop_engine() {
     [ "$(cgroup_version)" != v2 ] || echo $$ >/sys/fs/cgroup/cgroup.procs
-    cd /
+    cd / || return
 }
 
 run_rootless_cases() {

@@ -118,7 +118,7 @@ fn a_profile_that_is_not_loaded_is_named_and_nothing_is_left() {
     confined("tare-nonesuch").refused(&[
         "process.apparmorProfile: ",
         "tare-nonesuch",
-        "not loaded",
+        "no AppArmor profile of that name is loaded",
         "no such file or directory",
     ]);
 }

@@ -74,15 +74,15 @@ fn hint(op: &InitOp, fault: Fault) -> Option<&'static str> {
         }
         (InitOp::Device(_), Call::mknodat, libc::EEXIST) => "something else stands at that path in the root filesystem",
         (InitOp::WriteProc { path, .. }, Call::write, libc::ENOENT) if is_apparmor(path) => {
-            "the profile is not loaded: apparmor_parser(8) does that"
+            "no AppArmor profile of that name is loaded"
         }
         (InitOp::WriteProc { path, .. }, Call::write, libc::EACCES) if is_apparmor(path) => {
             "the runtime's own profile does not allow the change to this one"
         }
-        (InitOp::WriteProc { .. }, Call::openat2, libc::ENOENT) => "this kernel has no such file",
-        (InitOp::WriteProc { path, .. }, Call::write, libc::ENOENT) if path.to_bytes().ends_with(b"apparmor/exec") => {
-            "no AppArmor profile of that name is loaded"
+        (InitOp::WriteProc { path, .. }, Call::write, libc::EINVAL) if path.to_bytes().ends_with(b"attr/exec") => {
+            "the loaded SELinux policy does not know this label"
         }
+        (InitOp::WriteProc { .. }, Call::openat2, libc::ENOENT) => "this kernel has no such file",
         (InitOp::Attach(_), Call::write, libc::ENOSPC) => "the cpuset has no cpus or no memory nodes",
         (InitOp::Terminal { .. }, Call::openat2, libc::ENOENT | libc::ENODEV) => {
             "a terminal needs a mount of type devpts at /dev/pts"
