@@ -45,6 +45,13 @@ pub const ORDER: &[(&str, Is, &str, Is, &str)] = &[
         "the namespace's root is the cgroup that its maker is in",
     ),
     (
+        "cgroup limited",
+        is!(Act::Parent(ParentOp::MakeCgroup(_) | ParentOp::WriteCgroup { .. } | ParentOp::AttachDevices { .. })),
+        "cgroup given away",
+        is!(Act::Parent(ParentOp::Delegate { .. })),
+        "who has given it away may have no right to it any more",
+    ),
+    (
         "init cloned",
         is!(Act::Parent(ParentOp::Clone { .. } | ParentOp::MeetInit)),
         "unit started with init",
@@ -161,6 +168,27 @@ pub const ORDER: &[(&str, Is, &str, Is, &str)] = &[
         "filter loaded",
         is!(Act::Init(InitOp::Seccomp(_))),
         "the filter may forbid the reading",
+    ),
+    (
+        "network device moved",
+        is!(Act::Parent(ParentOp::MoveNetDevice { .. })),
+        "runtime hook run",
+        is!(Act::Parent(ParentOp::Hook(_))),
+        "hooks find the environment as the container will",
+    ),
+    (
+        "network namespace made",
+        is!(Act::Init(InitOp::Unshare(0x4000_0000))),
+        "network device moved",
+        is!(Act::Parent(ParentOp::MoveNetDevice { .. })),
+        "it would be moved to where it is",
+    ),
+    (
+        "network device moved",
+        is!(Act::Parent(ParentOp::MoveNetDevice { .. })),
+        "start awaited",
+        is!(Act::Init(InitOp::AwaitStart)),
+        "nobody is there to move it afterwards",
     ),
     (
         "program found",

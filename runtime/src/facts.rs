@@ -13,6 +13,8 @@ pub struct Facts {
     pub gid: u32,
     /// Whether the runtime runs in a user namespace that is not the host's.
     pub in_user_namespace: bool,
+    /// Whether setgroups(2) is denied in the runtime's own user namespace, and so in all below it.
+    pub setgroups_denied: bool,
     /// The runtime's permitted capabilities, as bits.
     pub permitted: u64,
     /// The runtime's bounding set, as bits.
@@ -35,6 +37,11 @@ impl Facts {
     /// Whether the runtime lacks the rights of the host's root.
     pub fn rootless(&self) -> bool {
         self.uid != 0 || self.in_user_namespace
+    }
+
+    /// Whether the runtime has the rights to mounts and namespaces, those of its own user namespace at least.
+    pub fn administers(&self) -> bool {
+        self.permitted & crate::abi::CAP_SYS_ADMIN != 0
     }
 
     /// The facts of an ordinary host: root, cgroup v2 with the usual controllers, no LSM. For goldens and examples.

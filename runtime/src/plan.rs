@@ -96,6 +96,8 @@ pub enum Mark {
     TreesMapped,
     /// All mounts, devices and links are made.
     MountsDone,
+    /// The network devices are in the container.
+    NetDevicesMoved,
     /// The hooks of the runtime's namespaces have run.
     RuntimeHooksDone,
     /// The filter with the notification is loaded.
@@ -232,8 +234,9 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// Lets whatever init does next wait for a mark.
+    /// Lets whatever init does next wait for a mark. The parent keeps its order, so that of two marks the later is enough.
     pub fn hold_init(&mut self, mark: Mark) {
+        self.holds.retain(|(at, _)| *at != self.init.len());
         self.holds.push((self.init.len(), mark));
     }
 

@@ -5,8 +5,9 @@ use std::os::fd::AsFd;
 
 use crate::abi::clone;
 use crate::compile::cgroup::{Group, Version};
+use crate::op::ParentOp;
 use crate::op::unit::Manager;
-use crate::plan::Undo;
+use crate::plan::{Act, Plan, Undo};
 use crate::run::{cgroup, systemd};
 use crate::sys::process::{self, Cloned, Ended};
 use crate::sys::{Fault, fs, mount};
@@ -72,6 +73,14 @@ pub fn groups(undos: &[Undo]) -> Vec<Group> {
     undos.iter().filter_map(group).collect()
 }
 
+/// Whether the cgroup was missing when the journal was written.
+pub fn makes(undos: &[Undo], group: &Group) -> bool {
+    undos.iter().any(|undo| {
+        matches!(undo, Undo::Cgroup { mount, path, made, .. }
+            if *mount == group.mount && *path == group.path && !made.is_empty())
+    })
+}
+
 /// Fills in, before the first step, which directories the steps will make: those alone may be removed again.
 pub fn foresee(undos: &mut [Undo]) {
     let groups = groups(undos);
@@ -89,6 +98,16 @@ pub fn foresee(undos: &mut [Undo]) {
     }
 }
 
+/// Forgets the cgroups that a plan could do without and that were not made: what has their names now, or later, is another's.
+pub fn forget_unmade(undos: &mut Vec<Undo>, plan: &Plan) {
+    for step in &plan.steps {
+        let Act::Parent(ParentOp::MakeCgroup(group)) = &step.act else { continue };
+        if group.optional && cgroup::open(group).is_err() {
+            undos.retain(|undo| !matches!(undo, Undo::Cgroup { mount, .. } if *mount == group.mount));
+        }
+    }
+}
+
 /// Whether systemd makes the slices of all units in this hierarchy.
 fn has_slices(group: &Group) -> bool {
     const OF_VERSION_1: [&str; 7] = ["name=systemd", "cpu", "cpuacct", "blkio", "memory", "devices", "pids"];
@@ -100,6 +119,28 @@ pub fn unit(undos: &[Undo]) -> Option<(&Manager, &str)> {
     undos.iter().find_map(|undo| match undo {
         Undo::Unit { manager, name, .. } => Some((manager, name.as_str())),
         _ => None,
+    })
+}
+
+/// A cgroup that was there before and is another container's, with that container's id. Whose it is, is asked only where one
+/// was there.
+pub fn shared<I: Iterator<Item = String>>(
+    undos: &[Undo],
+    others: impl FnOnce() -> I,
+    theirs: impl Fn(&str) -> Vec<Undo>,
+) -> Option<(String, String)> {
+    let place = |undo: &Undo| match undo {
+        Undo::Cgroup { mount, path, .. } if !path.is_empty() => Some(format!("{mount}/{path}")),
+        _ => None,
+    };
+    let made = |undo: &Undo, place: &String| matches!(undo, Undo::Cgroup { made, .. } if made.contains(place));
+    let old: Vec<_> = undos.iter().filter_map(|u| place(u).filter(|p| !made(u, p))).collect();
+    if old.is_empty() {
+        return None;
+    }
+    others().find_map(|id| {
+        let common = theirs(&id).iter().filter_map(place).find(|p| old.contains(p))?;
+        Some((common, id))
     })
 }
 

@@ -106,3 +106,20 @@ fn plans_with_units_of_systemd_read_as_they_did() {
     let systemd = Some(Systemd { manager, version: 257, cgroup });
     golden(&Facts { uid: 1000, gid: 1000, permitted: 0, systemd, ..Facts::ordinary() }, ".systemd-user");
 }
+
+/// The config of `spec --rootless`, on a host that has delegated no cgroup.
+#[test]
+fn the_plan_of_a_plain_user_reads_as_it_did() {
+    let text = tare::default_spec::default_config(Some((1000, 1000)), false);
+    let facts = Facts { uid: 1000, gid: 1000, permitted: 0, ..hybrid() };
+    let (spec, _) = parse::config(text.as_bytes()).unwrap();
+    let request = Request { id: "box".into(), bundle: "/bundle".into(), gated: true, ..Request::default() };
+    let plan = compile::compile(&spec, &facts, &request).unwrap().plan;
+    check::check(&plan).unwrap();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/rootless.txt");
+    let says = explain::plan(&plan);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&file, &says).unwrap();
+    }
+    assert!(std::fs::read_to_string(&file).unwrap_or_default() == says, "UPDATE_GOLDEN=1 writes; now:\n{says}");
+}

@@ -49,8 +49,13 @@ fn with_systemd(facts: Facts) -> Facts {
 
 /// Plans that between them hold an example of every rule's two sides.
 fn examples() -> Vec<(&'static str, Plan)> {
-    let names =
-        ["case-everything-else.json", "case-user-namespace.json", "docker-default.json", "case-time-namespace.json"];
+    let names = [
+        "case-everything-else.json",
+        "case-user-namespace.json",
+        "docker-default.json",
+        "case-time-namespace.json",
+        "case-cgroup-delegation.json",
+    ];
     let mut plans: Vec<_> = names.map(|n| (n, compiled(&fixture(n), &Facts::ordinary(), &request()).unwrap())).into();
     let mut config = fixture("spec-default.json");
     config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "cgroup"}));
@@ -58,11 +63,14 @@ fn examples() -> Vec<(&'static str, Plan)> {
     config["process"]["capabilities"]["ambient"] = json!(["CAP_KILL"]);
     config["linux"]["rootfsPropagation"] = json!("private");
     config["mounts"].as_array_mut().unwrap().truncate(6);
+    config["linux"]["netDevices"] = json!({"eth1": {"name": "port%d"}});
+    config["hooks"] = json!({"createRuntime": [{"path": "/bin/true"}]});
     plans.push(("version 1", compiled(&config, &old(), &request()).unwrap()));
     let map = json!([{"containerID": 0, "hostID": 1000, "size": 1}]);
     let mut config: Value = fixture("spec-default.json");
     config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
     config["linux"]["resources"] = json!({});
+    config["mounts"][2]["options"].as_array_mut().unwrap().retain(|o| o != "gid=5");
     config["linux"]["uidMappings"] = map.clone();
     config["linux"]["gidMappings"] = map;
     config["mounts"].as_array_mut().unwrap().truncate(6);

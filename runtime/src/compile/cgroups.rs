@@ -1,19 +1,26 @@
 //! `linux.cgroupsPath`, `linux.resources` and mounts of type cgroup: from the limits of [`super::cgroup`] to steps.
 
 use super::cgroup::{self, Group, Groups, OnErr as WriteErr, Version, When, unit};
-use super::mounts::{mount_op, new_filesystem};
+use super::mounts::{inside, mount_op, new_filesystem};
+use super::namespaces::host_id;
 use super::options::Options;
 use super::{Chapter, cstring};
 use crate::abi::{attr, clone};
 use crate::facts::Cgroups;
 use crate::field::Field;
 use crate::op::unit::Unit;
-use crate::op::{InitOp, Kind, MountSource, ParentOp, Slot, Tasks};
+use crate::op::{InitOp, Kind, MountOp, MountSource, ParentOp, Slot, Tasks};
 use crate::plan::{Act, Mark, Step, Undo};
 use crate::spec::Resources;
 
 /// EPERM and EBUSY: a cgroup filesystem is refused in a user namespace that does not own its cgroup namespace.
 const REFUSED: &[i32] = &[1, 16];
+/// ENOENT and EACCES: a cgroup that need not be was not made, or is another's.
+const DENIED: &[i32] = &[2, 13];
+/// EBADF: such a cgroup was not opened, and is not entered.
+const NOT_OPEN: &[i32] = &[9];
+/// ENOENT: such a cgroup cannot be shown.
+const MISSING: &[i32] = &[2];
 
 /// The container's cgroups, and how init gets into them.
 pub(super) struct Placed {
@@ -54,7 +61,10 @@ pub(super) fn make(ch: &mut Chapter<'_>) -> Placed {
     let mut compiled = cgroup::compile(path, &ch.request.id, resources, &ch.facts.cgroups, rootless, ch.problems);
     for (i, group) in compiled.groups.iter_mut().enumerate() {
         match ch.request.rootless {
-            Some(true) => group.optional |= !compiled.writes.iter().any(|w| w.group == i),
+            Some(true) => {
+                let asked = path.is_some_and(|p| !p.is_empty()) || compiled.writes.iter().any(|w| w.group == i);
+                group.optional |= !asked;
+            }
             Some(false) => group.optional = false,
             None => {}
         }
@@ -81,13 +91,15 @@ fn make_groups(ch: &mut Chapter<'_>, groups: &[Group], ours: fn(&Group) -> bool)
     for (i, group) in groups.iter().enumerate().filter(|(_, group)| ours(group)) {
         let make = ParentOp::MakeCgroup(group.clone());
         let make = Step::parent(make, Field::new("linux.cgroupsPath")).undo(undo(group));
-        if group.version == Version::V2 || ch.namespaces.user || ch.namespaces.joins(Kind::Mount) {
+        let handed = ch.namespaces.user || ch.namespaces.joins(Kind::Mount) || group.optional;
+        if group.version == Version::V2 || handed {
             // Version 2 is entered by the clone itself; and what a container's root may not open, or would not find in the
-            // mount namespace that it joins, it must be handed.
+            // mount namespace that it joins, it must be handed; and what is not there it must not be.
             let slot = ch.lanes.slot("cgroup");
-            let open = ParentOp::OpenCgroup { group: group.clone(), slot };
+            let open =
+                Step::parent(ParentOp::OpenCgroup { group: group.clone(), slot }, Field::new("linux.cgroupsPath"));
             ch.lanes.before.push(make);
-            ch.lanes.before.push(Step::parent(open, Field::new("linux.cgroupsPath")));
+            ch.lanes.before.push(if group.optional { open.skip(DENIED) } else { open });
             match group.version {
                 Version::V2 => placed.start_in = Some(slot),
                 Version::V1 => placed.tasks.push((i, Some(slot))),
@@ -108,6 +120,7 @@ fn limit(ch: &mut Chapter<'_>, placed: &Placed, compiled: Groups) {
         let op = ParentOp::AttachDevices { group: placed.groups[i].clone(), program };
         ch.lanes.parent.push(Step::parent(op, Field::new("linux.resources.devices")));
     }
+    delegate(ch, &placed.groups);
 }
 
 /// Cgroups that systemd makes for a unit. A slice begins empty, and is entered as any other cgroup; a scope begins with init
@@ -157,6 +170,27 @@ fn start_unit(ch: &mut Chapter<'_>, placed: &mut Placed) -> bool {
     true
 }
 
+/// The container's user owns its cgroup v2 if the container has a cgroup namespace and sees that cgroup writable
+/// (config-linux.md, "Cgroup ownership").
+fn delegate(ch: &mut Chapter<'_>, groups: &[Group]) {
+    let spec = ch.spec;
+    let writable = spec.mounts.iter().any(|m| {
+        m.source.as_deref() == Some("cgroup")
+            && inside(&m.destination) == "/sys/fs/cgroup"
+            && !m.options.iter().any(|o| &**o == "ro")
+    });
+    let only = groups.iter().all(|g| g.version == Version::V2);
+    let user = spec.process.as_ref().map_or(0, |p| p.user.uid);
+    let uid = if ch.linux.uid_mappings.is_empty() { Some(user) } else { host_id(&ch.linux.uid_mappings, user) };
+    let (Some(group), Some(uid)) = (groups.first(), uid) else { return };
+    if !writable || !only || !ch.namespaces.is_new(Kind::Cgroup) || uid == ch.facts.uid {
+        return;
+    }
+    let step = Step::parent(ParentOp::Delegate { group: group.clone(), uid }, Field::new("linux.cgroupsPath"));
+    // EPERM: a plain user cannot give away, nor need be able to (the rules are of what may be done). ENOENT: not made.
+    ch.lanes.parent.push(if ch.facts.rootless() { step.skip(&[1, 2]) } else { step });
+}
+
 fn write_limits(ch: &mut Chapter<'_>, groups: &[Group], writes: Vec<cgroup::Write>) {
     // Those of `AfterAttach` come last anyway; that init is attached by then is not needed for any of them to hold.
     let (before, after): (Vec<_>, Vec<_>) = writes.into_iter().partition(|w| w.when == When::BeforeAttach);
@@ -189,7 +223,7 @@ pub(super) fn enter(ch: &mut Chapter<'_>, placed: &mut Placed) {
         };
         let mut step = Step::init(InitOp::Attach(tasks), field);
         step.waits = wait.take();
-        ch.lanes.init.push(step);
+        ch.lanes.init.push(if group.optional { step.skip(NOT_OPEN) } else { step });
     }
     if held {
         ch.lanes.hold_init(Mark::Attached);
@@ -255,6 +289,14 @@ pub(super) fn mount(ch: &mut Chapter<'_>, placed: &Placed, i: usize, at: &str, o
     }
 }
 
+/// An empty directory in the place of a cgroup that was not made.
+fn nothing(ch: &mut Chapter<'_>, at: &str, field: &Field) -> MountOp {
+    let mut options = Options { data: vec!["mode=755"], ..Options::default() };
+    options.attr.set = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
+    let source = new_filesystem(ch, "tmpfs", "tmpfs", &options, field);
+    mount_op(ch, at, source, &options, field)
+}
+
 /// One hierarchy: itself, where a cgroup namespace makes the container's cgroup its root; else the cgroup alone, bound.
 fn hierarchy(ch: &mut Chapter<'_>, group: &Group, at: &str, options: &Options<'_>, fresh: bool, field: &Field) {
     let bind = MountSource::Bind {
@@ -266,7 +308,14 @@ fn hierarchy(ch: &mut Chapter<'_>, group: &Group, at: &str, options: &Options<'_
     };
     let bound = mount_op(ch, at, bind, options, field);
     if !ch.namespaces.has(Kind::Cgroup) {
-        ch.lanes.init.push(Step::init(InitOp::Mount(Box::new(bound)), field.clone()));
+        let step = Step::init(InitOp::Mount(Box::new(bound)), field.clone());
+        let step = match (group.optional, group.version) {
+            (false, _) => step,
+            (true, Version::V1) => step.skip(MISSING),
+            // What a bound /sys shows there must not be open to the container (CVE-2023-25809).
+            (true, Version::V2) => step.or_else(MISSING, Act::Init(InitOp::Mount(Box::new(nothing(ch, at, field))))),
+        };
+        ch.lanes.init.push(step);
         return;
     }
     let mut native = options.clone();

@@ -35,7 +35,11 @@ pub fn update(root: &Path, id: &str, resources: &[u8]) -> Result<Vec<Problem>> {
     let current_text = current(&dir)?;
     let (current, _) = parse::resources(&current_text)?;
     let mut problems = Problems::default();
-    let change = cgroup::update(undo::groups(&record.undo), &new, &current, &mut problems);
+    let groups = undo::groups(&record.undo);
+    if groups.is_empty() {
+        return Err(Error::new(format!("{id}: the container has no cgroup, and so no limits")));
+    }
+    let change = cgroup::update(groups, &new, &current, &mut problems);
     if !problems.errors.is_empty() {
         return Err(problems.into());
     }

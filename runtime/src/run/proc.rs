@@ -47,8 +47,23 @@ pub fn other_namespaces(pid: i32) -> std::io::Result<u64> {
     Ok(others)
 }
 
-/// Whether setgroups(2) is denied in a process's user namespace.
-pub fn denies_setgroups(pid: i32) -> bool {
+/// Every process that shares the pid namespace of one, that one among them, as pids of the caller's namespace, ascending:
+/// what can be known of a container without a cgroup. Nobody where that namespace is the caller's own.
+pub fn in_pid_namespace_of(pid: i32) -> Vec<i32> {
+    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let Some(theirs) = namespace(&pid.to_string()).filter(|ns| namespace("self").as_ref() != Some(ns)) else {
+        return Vec::new();
+    };
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let names = entries.filter_map(|e| e.file_name().into_string().ok());
+    let mut pids: Vec<i32> =
+        names.filter(|name| namespace(name).as_ref() == Some(&theirs)).filter_map(|name| name.parse().ok()).collect();
+    pids.sort_unstable();
+    pids
+}
+
+/// Whether setgroups(2) is denied in the user namespace of a process: a pid, or `self`.
+pub fn denies_setgroups(pid: impl std::fmt::Display) -> bool {
     std::fs::read(format!("/proc/{pid}/setgroups")).is_ok_and(|text| text.starts_with(b"deny"))
 }
 

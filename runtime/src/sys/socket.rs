@@ -1,4 +1,4 @@
-//! UNIX sockets: handing a descriptor over (unix(7), SCM_RIGHTS).
+//! UNIX sockets: handing a descriptor over (unix(7), SCM_RIGHTS). Netlink sockets (netlink(7)).
 
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -47,6 +47,23 @@ fn set_send_timeout(socket: &OwnedFd, patience: Duration) -> Result<()> {
     // SAFETY: the value is valid for its length, and is only read.
     let set = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const time).cast(), len) };
     check(Call::setsockopt, set).map(drop)
+}
+
+/// A socket of rtnetlink(7), in the network namespace of this thread, that gets the kernel's explanations with its errors.
+pub fn netlink() -> Result<OwnedFd> {
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+    // SAFETY: socket takes integers.
+    let fd = check(Call::socket, unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) })?;
+    // SAFETY: the kernel has just given us this descriptor, so nobody else owns it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let on: libc::c_int = 1;
+    for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK] {
+        // SAFETY: `on` is readable for the length that is given, 4.
+        check(Call::setsockopt, unsafe {
+            libc::setsockopt(socket.as_raw_fd(), libc::SOL_NETLINK, option, (&raw const on).cast(), 4)
+        })?;
+    }
+    Ok(socket)
 }
 
 /// A connected pair of stream sockets.

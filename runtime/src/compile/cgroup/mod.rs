@@ -150,7 +150,8 @@ fn lay_out(path: Option<&str>, id: &str, facts: &Cgroups, rootless: bool, proble
         version,
         enable: if version == Version::V2 { controllers.to_vec() } else { Vec::new() },
         need: Vec::new(),
-        optional: rootless,
+        // Asking for a certain cgroup is asking for that one.
+        optional: rootless && path.is_none_or(str::is_empty),
     };
     let v1 = facts.v1.iter().map(|h| group(&h.mount, &h.controllers, &h.own, Version::V1));
     let v2 = facts.v2.iter().map(|u| group(&u.mount, &u.controllers, &u.own, Version::V2));
@@ -279,6 +280,10 @@ impl Router<'_> {
             _ => v1(&mut sink),
         }
         match found {
+            // A cgroup of one's own that is new has no limit.
+            Some(g) if self.out.groups[g].optional && self.out.writes[first..].iter().all(is_unlimited) => {
+                self.out.writes.truncate(first);
+            }
             Some(g) if self.out.writes.len() > first => self.need(g, controller),
             Some(_) => {}
             None => self.refuse(first, controller),
@@ -297,13 +302,17 @@ impl Router<'_> {
     fn refuse(&mut self, first: usize, controller: &str) {
         let mut last = None;
         for write in self.out.writes.drain(first..) {
-            if !matches!(write.value.as_str(), "max" | "-1") && last.as_ref() != Some(&write.from) {
+            if !is_unlimited(&write) && last.as_ref() != Some(&write.from) {
                 let text = format!("this host has no cgroup controller {controller:?}");
                 self.problems.error(write.from.clone(), text);
                 last = Some(write.from);
             }
         }
     }
+}
+
+fn is_unlimited(write: &Write) -> bool {
+    matches!(write.value.as_str(), "max" | "-1")
 }
 
 /// Every limit but the device rules.
