@@ -250,6 +250,10 @@ pub(super) fn mount(ch: &mut Chapter<'_>, placed: &Placed, i: usize, at: &str, o
         ch.problems.warn(field, "is left out: the container has no cgroups");
         return;
     }
+    if ch.request.systemd && placed.groups.is_empty() {
+        // Said already, of linux.cgroupsPath.
+        return;
+    }
     let v1 = placed.groups.iter().any(|g| g.version == Version::V1);
     if kind == "cgroup2" || !v1 {
         match placed.groups.iter().find(|g| g.version == Version::V2) {
