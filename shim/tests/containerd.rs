@@ -437,7 +437,9 @@ fn the_shim_is_the_sandbox_when_the_daemon_lets_it() {
     let output = daemon.ctr(&words);
     let said = String::from_utf8_lossy(&output.stderr);
     if ["controller name can not be empty", "unable to find sandbox"].iter().any(|text| said.contains(text)) {
-        println!("SKIPPED: this client names no controller or creates nothing before the start, so the daemon asks no shim");
+        println!(
+            "SKIPPED: this client names no controller or creates nothing before the start, so the daemon asks no shim"
+        );
         return;
     }
     assert!(output.status.success(), "{output:?}");
