@@ -221,3 +221,25 @@ fn judge(payload: &[u8]) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Publisher, QUEUE};
+    use crate::api::TaskOnly;
+
+    #[test]
+    fn a_full_queue_loses_no_exit() {
+        let publisher = Publisher::new(Some("/nowhere".into()), "ns".into());
+        let event = TaskOnly { container_id: "c".into() };
+        publisher.publish("/tasks/create", "TaskCreate", &event);
+        for _ in 0..QUEUE {
+            publisher.publish("/tasks/exec-added", "TaskExecAdded", &event);
+            publisher.publish("/tasks/exit", "TaskExit", &event);
+        }
+        let queue = publisher.queue.borrow();
+        assert_eq!(queue.len(), QUEUE);
+        assert_eq!(queue[0].topic, "/tasks/create", "what may be on its way stays");
+        assert!(queue.iter().skip(1).all(|e| e.topic == "/tasks/exit"));
+        assert_eq!(publisher.lost.get(), QUEUE as u64 + 1, "the others went, and one exit for want of anything else");
+    }
+}
