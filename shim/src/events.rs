@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
@@ -124,7 +124,7 @@ impl Publisher {
         }
     }
 
-    async fn deliver(&self, address: &PathBuf, link: &mut Option<Link>) -> io::Result<()> {
+    async fn deliver(&self, address: &Path, link: &mut Option<Link>) -> io::Result<()> {
         let request = self.queue.borrow().front().map(|event| event.request.clone()).unwrap_or_default();
         let late = || io::Error::from(io::ErrorKind::TimedOut);
         // An engine that restarted closed the old connection: that costs one quiet second try, not a pause.
@@ -160,7 +160,7 @@ struct Link {
 }
 
 impl Link {
-    fn open(address: &PathBuf) -> io::Result<Link> {
+    fn open(address: &Path) -> io::Result<Link> {
         // A unix socket connects at once or not at all, unless the engine's backlog is full: then not at all is meant.
         let stream = sys::connect(address)?;
         Ok(Link { socket: Source::new(stream, READ | WRITE)?, stream: 1 })
@@ -220,4 +220,26 @@ fn judge(payload: &[u8]) -> io::Result<()> {
         log::warn(&format!("the engine refused an event: {}", status.message));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Publisher, QUEUE};
+    use crate::api::TaskOnly;
+
+    #[test]
+    fn a_full_queue_loses_no_exit() {
+        let publisher = Publisher::new(Some("/nowhere".into()), "ns".into());
+        let event = TaskOnly { container_id: "c".into() };
+        publisher.publish("/tasks/create", "TaskCreate", &event);
+        for _ in 0..QUEUE {
+            publisher.publish("/tasks/exec-added", "TaskExecAdded", &event);
+            publisher.publish("/tasks/exit", "TaskExit", &event);
+        }
+        let queue = publisher.queue.borrow();
+        assert_eq!(queue.len(), QUEUE);
+        assert_eq!(queue[0].topic, "/tasks/create", "what may be on its way stays");
+        assert!(queue.iter().skip(1).all(|e| e.topic == "/tasks/exit"));
+        assert_eq!(publisher.lost.get(), QUEUE as u64 + 1, "the others went, and one exit for want of anything else");
+    }
 }

@@ -386,8 +386,7 @@ fn systemd_makes_the_cgroup_when_it_is_asked_to() {
     }
     let daemon = Daemon::start();
     let file = daemon.home.0.join("systemd.toml");
-    // Ours has no such driver yet.
-    let binary = if runtime().contains("tare") { "runc".to_owned() } else { runtime() };
+    let binary = runtime();
     fs::write(
         &file,
         format!("BinaryName = {binary:?}\nRoot = {:?}\nSystemdCgroup = true\n", daemon.home.0.join("runtime")),

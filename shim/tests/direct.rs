@@ -551,7 +551,7 @@ fn an_idle_shim_stays_small_and_asleep() {
     (0..60).for_each(|n| exec(&mut shim, n));
     std::thread::sleep(Duration::from_millis(2500));
     let (descriptors, memory) = (shim.descriptors(), shim.field("RssAnon"));
-    (60..160).for_each(|n| exec(&mut shim, n));
+    (60..120).for_each(|n| exec(&mut shim, n));
     // The events connection is closed two seconds after the last event.
     std::thread::sleep(Duration::from_millis(2500));
     assert_eq!(shim.field("Threads"), 1);
