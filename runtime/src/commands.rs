@@ -1,14 +1,13 @@
 //! The verbs, one short file each: it reads like the story of the verb.
 
 use std::ffi::OsString;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::cli::{self, Command, Global, Invocation};
 use crate::container;
 use crate::log::Logger;
 use crate::protect;
-use crate::sys::process;
+use crate::sys::{fs, process};
 
 mod create;
 mod events;
@@ -67,8 +66,8 @@ impl Context {
     /// # Errors
     /// What the system says; a reader that has gone is no error.
     pub fn print(&self, text: &str) -> Outcome {
-        match std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
-            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.into()),
+        match fs::print(text.as_bytes()) {
+            Err(f) if f.errno != libc::EPIPE => Err(std::io::Error::from(f).into()),
             _ => Ok(0),
         }
     }
@@ -133,8 +132,17 @@ fn run(cx: &Context, command: Command) -> Outcome {
         Command::State(ask) => list::state(cx, &ask.id),
         Command::Kill(ask) => done(container::kill(&root, &ask.id, ask.signal, ask.all)),
         Command::Delete(ask) => done(container::delete(&root, &ask.id, ask.force, &mut warn)),
-        Command::Pause(ask) => done(container::pause::pause(&root, &ask.id)),
-        Command::Resume(ask) => done(container::pause::resume(&root, &ask.id)),
+        command => run_seldom(cx, command, &root),
+    }
+}
+
+/// Apart from those that every container needs: what lies together is read together.
+#[cold]
+#[inline(never)]
+fn run_seldom(cx: &Context, command: Command, root: &Path) -> Outcome {
+    match command {
+        Command::Pause(ask) => done(container::pause::pause(root, &ask.id)),
+        Command::Resume(ask) => done(container::pause::resume(root, &ask.id)),
         Command::Update(ask) => update::update(cx, &ask),
         Command::Events(ask) => events::events(cx, &ask),
         Command::Ps(ask) => ps::ps(cx, &ask),

@@ -423,7 +423,7 @@ pub fn plan(plan: &Plan) -> String {
                 let _ = write!(line, "  [if {}: {}]", errno_names(errnos), instead(other));
             }
         }
-        match &step.undo {
+        match step.undo.as_deref() {
             None => {}
             Some(Undo::Cgroup { .. }) => line.push_str("  (undo: remove it)"),
             Some(Undo::Unmount { .. }) => line.push_str("  (undo: detach it)"),
