@@ -47,18 +47,20 @@ mod entry {
         )
     }
 
-    fn call(number: i64, args: [usize; 5]) -> isize {
+    /// A system call of up to five arguments, each a register: an array of them would be copied, by a call.
+    #[inline(always)]
+    fn call(number: i64, a: usize, b: usize, c: usize, d: usize, e: usize) -> isize {
         let answer;
         // SAFETY: the callers pass the kernel what the call's manual page says, and memory that lives.
         unsafe {
             asm!(
                 "syscall",
                 inlateout("rax") number as isize => answer,
-                in("rdi") args[0],
-                in("rsi") args[1],
-                in("rdx") args[2],
-                in("r10") args[3],
-                in("r8") args[4],
+                in("rdi") a,
+                in("rsi") b,
+                in("rdx") c,
+                in("r10") d,
+                in("r8") e,
                 out("rcx") _,
                 out("r11") _,
                 options(nostack),
@@ -73,16 +75,11 @@ mod entry {
         let argc = unsafe { *stack };
         let argv = stack.wrapping_add(1);
         let environment = argv.wrapping_add(argc + 1);
-        let named = (1..argc).any(|i| {
-            // SAFETY: below argc there are strings.
-            let word = unsafe { *argv.wrapping_add(i) } as *const u8;
-            is(word, b"create\0") || is(word, b"run\0") || is(word, b"exec\0")
-        });
-        if !named {
+        if !names_a_command(argc, argv) {
             return;
         }
         let mut place = MaybeUninit::<libc::statfs64>::uninit();
-        if call(libc::SYS_statfs, [SELF as usize, place.as_mut_ptr() as usize, 0, 0, 0]) != 0 {
+        if call(libc::SYS_statfs, SELF as usize, place.as_mut_ptr() as usize, 0, 0, 0) != 0 {
             return;
         }
         // SAFETY: the call succeeded and filled it.
@@ -91,17 +88,30 @@ mod entry {
             super::PROTECTED.store(true, Ordering::Relaxed);
             return;
         }
-        let tree = call(libc::SYS_open_tree, [AT_FDCWD, SELF as usize, CLONE_CLOEXEC, 0, 0]);
+        let tree = call(libc::SYS_open_tree, AT_FDCWD, SELF as usize, CLONE_CLOEXEC, 0, 0);
         if tree < 0 {
             return;
         }
         let readonly: [u64; 4] = [crate::abi::attr::RDONLY, 0, 0, 0];
-        let (fd, empty) = (tree as usize, c"".as_ptr() as usize);
-        let attributes = [fd, empty, AT_EMPTY_PATH, readonly.as_ptr() as usize, size_of_val(&readonly)];
-        if call(libc::SYS_mount_setattr, attributes) == 0 {
-            call(libc::SYS_execveat, [fd, empty, argv as usize, environment as usize, AT_EMPTY_PATH]);
+        let (fd, empty, attr) = (tree as usize, c"".as_ptr() as usize, &raw const readonly as usize);
+        if call(libc::SYS_mount_setattr, fd, empty, AT_EMPTY_PATH, attr, size_of::<[u64; 4]>()) == 0 {
+            call(libc::SYS_execveat, fd, empty, argv as usize, environment as usize, AT_EMPTY_PATH);
         }
-        call(libc::SYS_close, [fd, 0, 0, 0, 0]);
+        call(libc::SYS_close, fd, 0, 0, 0, 0);
+    }
+
+    /// Whether any word but the first is the name of a command that enters a container.
+    fn names_a_command(argc: usize, argv: *const usize) -> bool {
+        let mut i = 1;
+        while i < argc {
+            // SAFETY: below argc there are strings.
+            let word = unsafe { *argv.wrapping_add(i) } as *const u8;
+            if is(word, b"create\0") || is(word, b"run\0") || is(word, b"exec\0") {
+                return true;
+            }
+            i += 1;
+        }
+        false
     }
 
     /// Compares a string with one that ends in NUL. Read so that the compiler makes no call of it.
