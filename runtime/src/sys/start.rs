@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 static PROTECTED: AtomicBool = AtomicBool::new(false);
 
-/// Whether the program was found to run from a read-only mount.
+/// Whether the program was found to run from a read-only mount that is attached nowhere.
 pub fn is_protected() -> bool {
     PROTECTED.load(Ordering::Relaxed)
 }
@@ -85,8 +85,12 @@ mod entry {
         // SAFETY: the call succeeded and filled it.
         let flags = unsafe { (*place.as_ptr()).f_flags };
         if flags & libc::ST_RDONLY as i64 != 0 {
-            super::PROTECTED.store(true, Ordering::Relaxed);
-            return;
+            // The root of a mount that is nowhere is called `/`, which no other file can be.
+            let mut name = [0u8; 2];
+            if call(libc::SYS_readlink, SELF as usize, &raw mut name as usize, size_of_val(&name), 0, 0) == 1 {
+                super::PROTECTED.store(true, Ordering::Relaxed);
+                return;
+            }
         }
         let tree = call(libc::SYS_open_tree, AT_FDCWD, SELF as usize, CLONE_CLOEXEC, 0, 0);
         if tree < 0 {
