@@ -86,8 +86,8 @@ mod entry {
         let flags = unsafe { (*place.as_ptr()).f_flags };
         if flags & libc::ST_RDONLY as i64 != 0 {
             // The root of a mount that is nowhere is called `/`, which no other file can be.
-            let mut name = [0u8; 2];
-            if call(libc::SYS_readlink, SELF as usize, &raw mut name as usize, size_of_val(&name), 0, 0) == 1 {
+            let mut name = 0u16;
+            if call(libc::SYS_readlink, SELF as usize, &raw mut name as usize, size_of::<u16>(), 0, 0) == 1 {
                 super::PROTECTED.store(true, Ordering::Relaxed);
                 return;
             }
