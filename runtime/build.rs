@@ -1,10 +1,35 @@
-//! Says which commit a build is of, for `--version`: `$TARE_COMMIT` where a packager gives it, else git's answer where
-//! this folder is the root of its own checkout, else nothing (and the program says `unknown`).
+//! How the program is linked, and which commit a build is of. The latter is for `--version`: `$TARE_COMMIT` where a packager
+//! gives it, else git's answer where this folder is the root of its own checkout, else nothing (and the program says
+//! `unknown`).
 
 use std::path::Path;
 use std::process::Command;
 
 fn main() {
+    link();
+    commit();
+}
+
+/// The program begins before libc (`src/sys/start.rs`), and what a container's start executes lies together.
+fn link() {
+    if std::env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64") {
+        println!("cargo:rustc-link-arg-bins=-Wl,-e,tare_start");
+    }
+    println!("cargo:rerun-if-env-changed=TARE_LINK_MAP");
+    if let Ok(map) = std::env::var("TARE_LINK_MAP") {
+        println!("cargo:rustc-link-arg-bins=-Wl,-Map={map}");
+    }
+    // For a linker that does not know how to insert into its own script, as those of binutils and LLVM do.
+    println!("cargo:rerun-if-env-changed=TARE_LINK_PLAIN");
+    let order = concat!(env!("CARGO_MANIFEST_DIR"), "/order.ld");
+    println!("cargo:rerun-if-changed={order}");
+    let release = std::env::var("PROFILE").as_deref() == Ok("release");
+    if release && std::env::var_os("TARE_LINK_PLAIN").is_none() {
+        println!("cargo:rustc-link-arg-bins=-Wl,-T,{order}");
+    }
+}
+
+fn commit() {
     println!("cargo:rerun-if-env-changed=TARE_COMMIT");
     if std::env::var_os("TARE_COMMIT").is_some() {
         // rustc passes the caller's own variable on to the program.

@@ -1,7 +1,6 @@
 //! The verbs, one short file each: it reads like the story of the verb.
 
 use std::ffi::OsString;
-use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -9,7 +8,7 @@ use crate::cli::{self, Command, Global, Invocation};
 use crate::container;
 use crate::log::Logger;
 use crate::protect;
-use crate::sys::process;
+use crate::sys::{fs, process};
 
 mod create;
 mod events;
@@ -90,10 +89,9 @@ impl Context {
     /// # Errors
     /// What the system says.
     pub fn tell(&self, text: &[u8]) -> Result<bool, Failure> {
-        let mut out = std::io::stdout().lock();
-        match out.write_all(text).and_then(|()| out.flush()) {
-            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
-            told => Ok(told.map(|()| true)?),
+        match fs::print(text) {
+            Err(f) if f.errno == libc::EPIPE => Ok(false),
+            told => Ok(told.map(|()| true).map_err(std::io::Error::from)?),
         }
     }
 }
@@ -168,8 +166,17 @@ fn run(cx: &Context, command: Command) -> Outcome {
         Command::State(ask) => list::state(cx, &ask.id),
         Command::Kill(ask) => done(container::kill(&root, &ask.id, ask.signal, ask.all)),
         Command::Delete(ask) => done(container::delete(&root, &ask.id, ask.force, &mut warn)),
-        Command::Pause(ask) => done(container::pause::pause(&root, &ask.id)),
-        Command::Resume(ask) => done(container::pause::resume(&root, &ask.id)),
+        command => run_seldom(cx, command, &root),
+    }
+}
+
+/// Apart from those that every container needs: what lies together is read together.
+#[cold]
+#[inline(never)]
+fn run_seldom(cx: &Context, command: Command, root: &Path) -> Outcome {
+    match command {
+        Command::Pause(ask) => done(container::pause::pause(root, &ask.id)),
+        Command::Resume(ask) => done(container::pause::resume(root, &ask.id)),
         Command::Update(ask) => update::update(cx, &ask),
         Command::Events(ask) => events::events(cx, &ask),
         Command::Top(ask) => top::top(cx, &ask),

@@ -85,7 +85,7 @@ impl Chapter<'_> {
 pub fn compile(spec: &Spec<'_>, facts: &Facts, request: &Request) -> Result<Compiled, Problems> {
     let mut problems = Problems::default();
     crate::validate::spec(spec, &mut problems);
-    let mut lanes = Lanes::default();
+    let mut lanes = Lanes::roomy();
     let none = Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&none);
     let mut chapter = Chapter {

@@ -103,9 +103,10 @@ impl Bundle {
     /// There is no such directory, or no readable `config.json` in it.
     pub fn load(path: &Path) -> Result<Self> {
         let why = |path: &Path, e: &std::io::Error| Error::new(format!("bundle {}: {}", path.display(), io_text(e)));
-        let path = path.canonicalize().map_err(|e| why(path, &e))?;
-        let config = path.join("config.json");
-        let text = read_bounded(&config).map_err(|e| why(&config, &e))?;
+        // By its handle: one call tells where it is, however long the path, and what is read is what was found there.
+        let (handle, path) = state::resolve(path).map_err(|e| why(path, &e))?;
+        let text = state::read_in(handle.as_fd(), c"config.json", parse::SIZE_LIMIT as u64 + 1);
+        let text = text.map_err(|e| why(&path.join("config.json"), &e))?;
         let path = path.into_os_string().into_string().map_err(|_| Error::new("the bundle's path is no UTF-8"))?;
         Ok(Bundle { path, text })
     }
@@ -169,13 +170,11 @@ pub fn compile(spec: &Spec<'_>, request: &Request) -> Result<Compiled> {
     if request.systemd {
         facts.systemd = Some(host::systemd(request.rootless)?);
     }
-    // Each phase has code of its own: what the one before needed goes, so that the peak is that of one.
-    forget_code();
     let compiled = compile::compile(spec, &facts, request)?;
-    forget_code();
     check::check(&compiled.plan).map_err(|broken| {
         Error::new(format!("the plan is not sound, which is a defect of this program: {}", broken.join("; ")))
     })?;
+    forget_code();
     Ok(compiled)
 }
 
@@ -334,7 +333,7 @@ impl Created {
         let _ = process::pidfd_kill(self.ready.pidfd.as_fd(), libc::SIGKILL);
         let _ = process::wait(self.ready.pidfd.as_fd(), true);
         self.forget_pid();
-        match destroy(&self.dir, Some(&self.record)) {
+        match destroy(&self.dir, Some(&self.record), true) {
             Ok(()) => why,
             Err(left) => Error::new(format!("({left}) {why}")),
         }
@@ -355,7 +354,7 @@ impl Created {
         let released = self.ready.release();
         if let Err(error) = released {
             self.forget_pid();
-            destroy(&self.dir, Some(&self.record))?;
+            destroy(&self.dir, Some(&self.record), false)?;
             return Err(error.into());
         }
         if self.record.request.gated {
@@ -396,7 +395,7 @@ impl Started {
             let _ = process::pidfd_kill(self.ready.pidfd.as_fd(), libc::SIGKILL);
             let _ = process::wait(self.ready.pidfd.as_fd(), true);
             let hooks = late_hooks(&self.dir, &self.record, "poststop");
-            let _ = destroy(&self.dir, Some(&self.record));
+            let _ = destroy(&self.dir, Some(&self.record), true);
             poststop(hooks, warn);
         }
         self.dir.unlock();
@@ -411,8 +410,8 @@ impl Started {
 pub fn start(root: &Path, id: &str) -> Result<()> {
     let dir = state::open(root, id)?;
     dir.lock()?;
-    let (record, now) = status(&dir);
-    let record = record.filter(|_| now == Status::Created).ok_or_else(|| {
+    let (record, now, gate) = status::status_and_gate(&dir);
+    let (record, go) = record.zip(gate).ok_or_else(|| {
         Error::new(match now {
             Status::Stopped => format!("{id}: cannot start a container that has stopped"),
             Status::Creating => format!("{id}: cannot start a container that is being created"),
@@ -420,11 +419,9 @@ pub fn start(root: &Path, id: &str) -> Result<()> {
             _ => format!("{id}: cannot start an already running container"),
         })
     })?;
-    let Some((go, answer)) = dir.open_gate()? else {
-        return Err(Error::new(format!("{id}: cannot start a container that has stopped")));
-    };
+    let answer = dir.open_answer()?;
     let notify = Notify::of(&dir, &record).map_err(Error::new)?;
-    fs::set_nonblocking(answer.as_fd(), false)?;
+    // Whoever takes this in has its end of the answer open, so that the answer ends, if only with its death.
     fs::write(go.as_fd(), b"!")?;
     drop(go);
     let executed = walk::until_executed(answer.as_fd(), || "see its exit status".to_owned());
@@ -434,9 +431,10 @@ pub fn start(root: &Path, id: &str) -> Result<()> {
     }
     poststart(&dir, &record)?;
     dir.unlock();
-    match (notify, status::init(&record)) {
-        (Some(notify), Some(pidfd)) => notify.relay(record.pid, pidfd.as_fd()).map_err(Error::new),
-        _ => Ok(()),
+    let Some(notify) = notify else { return Ok(()) };
+    match status::init(&record) {
+        Some(pidfd) => notify.relay(record.pid, pidfd.as_fd()).map_err(Error::new),
+        None => Ok(()),
     }
 }
 
@@ -485,16 +483,10 @@ fn poststop(hooks: Vec<HookOp>, warn: &mut dyn FnMut(String)) {
 /// `container not running`, unless all processes of a stopped one are meant.
 pub fn kill(root: &Path, id: &str, signal: i32, all: bool) -> Result<()> {
     let dir = state::open(root, id)?;
-    let (record, now) = status(&dir);
-    let Some(record) = record else {
-        return Err(Error::new(format!("{id}: container not running")));
-    };
+    let gone = || Error::new(format!("{id}: container not running"));
+    let record = dir.record().ok_or_else(gone)?;
     if all {
         return kill_everyone(&record, signal);
-    }
-    let gone = || Error::new(format!("{id}: container not running"));
-    if now == Status::Stopped {
-        return Err(gone());
     }
     let pidfd = status::init(&record).ok_or_else(gone)?;
     match process::pidfd_kill(pidfd.as_fd(), signal) {
@@ -566,13 +558,14 @@ pub fn delete(root: &Path, id: &str, force: bool, warn: &mut dyn FnMut(String)) 
         return Err(Error::new(format!("{id}: was never wholly created: delete --force removes what there is of it")));
     }
     let hooks = record.as_ref().map(|r| late_hooks(&dir, r, "poststop")).unwrap_or_default();
-    destroy(&dir, record.as_ref())?;
+    destroy(&dir, record.as_ref(), now == Status::Stopped)?;
     poststop(hooks, warn);
     Ok(())
 }
 
 /// Ends what is left of a container's processes, replays the undo list, removes the state.
-fn destroy(dir: &Dir, record: Option<&Record>) -> Result<()> {
+/// `dead`: init is known to be.
+fn destroy(dir: &Dir, record: Option<&Record>, dead: bool) -> Result<()> {
     if record.is_none()
         && let Err(e) = dir.read("journal.json")
         && e.kind() != std::io::ErrorKind::NotFound
@@ -593,7 +586,7 @@ fn destroy(dir: &Dir, record: Option<&Record>) -> Result<()> {
         undo::sweep(undos);
         return Ok(dir.remove()?);
     }
-    if let Some(record) = record {
+    if let Some(record) = record.filter(|_| !dead) {
         kill_init(record)?;
     }
     // With the init of a pid namespace all in it are gone.
@@ -622,7 +615,7 @@ pub fn clean_up(started: &Started, warn: &mut dyn FnMut(String)) -> Result<()> {
         locked => locked?,
     }
     let hooks = late_hooks(&started.dir, &started.record, "poststop");
-    destroy(&started.dir, Some(&started.record))?;
+    destroy(&started.dir, Some(&started.record), true)?;
     poststop(hooks, warn);
     Ok(())
 }

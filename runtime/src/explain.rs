@@ -466,7 +466,7 @@ pub fn steps(plan: &Plan) -> Vec<StepInWords> {
             after: step.waits.and_then(|mark| plan.reached_by(mark)).map(|n| n + 1),
             at_errors: at_errors.iter().map(|e| errno_name(*e)).collect(),
             instead,
-            undo: step.undo.clone(),
+            undo: step.undo.as_deref().cloned(),
             in_create: n < created || plan.joins_process(),
         }
     });
@@ -503,7 +503,7 @@ pub fn plan(plan: &Plan) -> String {
                 let _ = write!(line, "  [if {}: {}]", errno_names(errnos), instead(other));
             }
         }
-        match &step.undo {
+        match step.undo.as_deref() {
             None => {}
             Some(Undo::Unit { .. }) => line.push_str("  (undo: stop it)"),
             Some(Undo::Cgroup { .. }) => line.push_str("  (undo: remove it)"),

@@ -42,7 +42,7 @@ impl Monitor {
     /// What a system call says that cannot fail in this place.
     pub fn wait(&self, pidfd: BorrowedFd<'_>, master: Option<OwnedFd>) -> Result<process::Ended, Fault> {
         let relay = master.map(Relay::begin);
-        let stdin = fs::standard_stream(0).ok();
+        let stdin = relay.as_ref().and_then(|_| fs::standard_stream(0).ok());
         let mut stdin_open = stdin.is_some();
         let mut notify = self.notify.as_ref();
         loop {

@@ -6,6 +6,7 @@
 //! neither allocates nor formats.
 
 use std::ffi::CString;
+use std::rc::Rc;
 
 pub use crate::abi::{CapSets, NodeMask, Scheduler};
 
@@ -99,14 +100,14 @@ pub enum ParentOp {
     /// Writes one limit.
     WriteCgroup {
         /// Where.
-        group: Group,
+        group: Rc<Group>,
         /// What.
-        write: Write,
+        write: Box<Write>,
     },
     /// Attaches the device program to a cgroup v2.
     AttachDevices {
         /// The cgroup.
-        group: Group,
+        group: Box<Group>,
         /// The program.
         program: DeviceProgram,
     },

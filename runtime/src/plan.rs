@@ -118,7 +118,7 @@ pub struct Step {
     /// What happens on failure.
     pub on_err: OnErr,
     /// How it is undone, where it changes the host.
-    pub undo: Option<Undo>,
+    pub undo: Option<Box<Undo>>,
     /// What another lane must have reached first.
     pub waits: Option<Mark>,
     /// What is reached when this step is done.
@@ -163,7 +163,7 @@ impl Step {
     /// The same, with its undo.
     #[must_use]
     pub fn undo(mut self, undo: Undo) -> Self {
-        self.undo = Some(undo);
+        self.undo = Some(Box::new(undo));
         self
     }
 
@@ -194,7 +194,7 @@ pub struct Plan {
 impl Plan {
     /// All undos, in the order of their steps. They are replayed backwards.
     pub fn undos(&self) -> Vec<Undo> {
-        self.steps.iter().filter_map(|s| s.undo.clone()).collect()
+        self.steps.iter().filter_map(|s| s.undo.as_deref().cloned()).collect()
     }
 
     /// The number of the step that reaches a mark.
@@ -234,6 +234,11 @@ pub struct Lanes {
 }
 
 impl Lanes {
+    /// Lanes with room for what an ordinary container needs: they grow by being copied.
+    pub fn roomy() -> Self {
+        Lanes { parent: Vec::with_capacity(48), init: Vec::with_capacity(112), ..Lanes::default() }
+    }
+
     /// Lets whatever init does next wait for a mark. The parent keeps its order, so that of two marks the later is enough.
     pub fn hold_init(&mut self, mark: Mark) {
         self.holds.retain(|(at, _)| *at != self.init.len());
@@ -254,9 +259,12 @@ impl Lanes {
                 step.waits = step.waits.or(Some(mark));
             }
         }
+        let lanes = [&self.before, &self.joiner, &self.parent, &self.init];
+        let mut steps = Vec::with_capacity(lanes.iter().map(|lane| lane.len()).sum());
         // Every chapter may have something opened before the clone, whichever wrote the clone down.
         let is_clone = |s: &Step| matches!(s.act, Act::Parent(ParentOp::Clone { .. }));
-        let (clone, mut steps): (Vec<Step>, Vec<Step>) = self.before.into_iter().partition(is_clone);
+        let (clone, before): (Vec<Step>, Vec<Step>) = self.before.into_iter().partition(is_clone);
+        steps.extend(before);
         steps.extend(clone);
         steps.extend(self.joiner);
         let mut lanes = [self.parent.into_iter().peekable(), self.init.into_iter().peekable()];

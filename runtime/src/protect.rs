@@ -6,20 +6,25 @@
 //! nowhere: opened through /proc, it is read-only; found by a path, it is nowhere. When its descriptor closes at exec, the
 //! mount belongs to no namespace any more, and nobody can change its attributes. A mount of the host's that happens to be
 //! read-only is not enough: it is remounted for the next upgrade, while a container may still hold the file.
+//!
+//! The ordinary case is done before libc starts, in [`crate::sys::start`]; here is the rest, and the errors.
 
 use std::os::fd::{AsFd, OwnedFd};
 
 use crate::abi::attr;
-use crate::sys::{Fault, fs, mount, process};
+use crate::sys::{Fault, fs, mount, process, start};
 
 /// Executes the program anew from a protected copy of itself, unless it runs from one.
 ///
 /// # Errors
 /// What kept it from that: it is refused then, as a container must not be less protected than promised.
 pub fn executable() -> Result<(), Fault> {
+    if start::is_protected() {
+        // What it was executed by has a number for a name; people look for the name.
+        return process::set_name(c"tare");
+    }
     let own = fs::open(c"/proc/self/exe", libc::O_PATH)?;
     if fs::is_readonly(own.as_fd())? && is_detached()? {
-        // What it was executed by has a number for a name; people look for the name.
         return process::set_name(c"tare");
     }
     let copy = match mount::open_tree(own.as_fd(), c"", false, false) {

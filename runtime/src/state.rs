@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ROOT/ID/journal.json   what must be undone; written before the first side effect, never changed
-//! ROOT/ID/state.json     what the container is; replaced as a whole
+//! ROOT/ID/state.json     what the container is; written once, when init is ready
 //! ROOT/ID/config.json    the configuration as it was at create
 //! ROOT/ID/resources.json the limits in force, where `update` changed them
 //! ROOT/ID/go, answer     the gate between create and start (named pipes)
@@ -10,13 +10,15 @@
 //!
 //! The directory's own lock (flock(2)) keeps commands that change a container from meeting.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{ErrorKind, Write as _};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -24,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::plan::Undo;
 use crate::request::Request;
 use crate::run::init::Gate;
-use crate::sys::{errno_text, fs, io_text};
+use crate::sys::{fs, io_text};
 
 /// The largest file that is read back (rule R11).
 const MAX_FILE: u64 = 16 << 20;
@@ -32,9 +34,10 @@ const MAX_FILE: u64 = 16 << 20;
 /// How long a command waits for another that changes the same container.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// What we write in a container's directory; the journal goes last.
-const FILES: [&CStr; 7] =
-    [c"go", c"answer", c"state.json", c"state.json.new", c"resources.json", c"config.json", c"journal.json"];
+/// What we write in every container's directory, beside the gate; the journal goes last.
+const USUAL: [&CStr; 3] = [c"state.json", c"config.json", c"journal.json"];
+/// What may be there, too.
+const RARE: [&CStr; 4] = [c"go", c"answer", c"resources.json", c"resources.json.new"];
 
 /// An error of the state directory.
 #[derive(Debug)]
@@ -108,6 +111,8 @@ pub struct Record {
 pub struct Dir {
     path: PathBuf,
     fd: OwnedFd,
+    /// `state.json`, where it was there when the directory was opened: what is written once does not go stale.
+    state: Cell<Option<OwnedFd>>,
     /// The id.
     pub id: String,
 }
@@ -161,17 +166,20 @@ pub fn create(root: &Path, id: &str) -> Result<Dir> {
 /// # Errors
 /// `container does not exist`.
 pub fn open(root: &Path, id: &str) -> Result<Dir> {
-    open_path(root.join(id), id)
+    let dir = open_path(root.join(id), id)?;
+    match fs::openat2(dir.fd.as_fd(), c"state.json", libc::O_RDONLY, 0, 0) {
+        Ok(state) => dir.state.set(Some(state)),
+        // Nothing of what is in it could be read; that must not look as if nothing were there.
+        Err(f) if matches!(f.errno, libc::EMFILE | libc::ENFILE | libc::ENOMEM) => return Err(dir.error("open", &f)),
+        Err(_) => {}
+    }
+    Ok(dir)
 }
 
 fn open_path(path: PathBuf, id: &str) -> Result<Dir> {
     let text = CString::new(path.as_os_str().as_bytes()).map_err(|_| StateError::new("the path holds a NUL byte"))?;
     match fs::open(&text, libc::O_RDONLY | libc::O_DIRECTORY) {
-        // Nothing of what is in it could be read; that must not look as if nothing were there.
-        Ok(fd) if fd.try_clone().is_err() => {
-            Err(StateError::new(format!("open {}: {}", path.display(), errno_text(libc::EMFILE))))
-        }
-        Ok(fd) => Ok(Dir { path, fd, id: id.to_owned() }),
+        Ok(fd) => Ok(Dir { path, fd, state: Cell::new(None), id: id.to_owned() }),
         Err(f) if f.errno == libc::ENOENT => {
             Err(StateError { message: format!("{id}: container does not exist"), missing: true })
         }
@@ -195,11 +203,48 @@ pub fn ids(root: &Path) -> std::io::Result<Vec<String>> {
     Ok(ids)
 }
 
-/// The id of this boot.
+/// The id of this boot; empty where it is not known.
 pub fn boot_id() -> String {
-    let mut buf = [0; 64];
-    let n = fs::read_small(c"/proc/sys/kernel/random/boot_id", &mut buf).unwrap_or(0);
-    String::from_utf8_lossy(&buf[..n]).trim().to_owned()
+    static ID: OnceLock<String> = OnceLock::new();
+    let read = || {
+        let mut buf = [0; 64];
+        let n = fs::read_small(c"/proc/sys/kernel/random/boot_id", &mut buf).unwrap_or(0);
+        String::from_utf8_lossy(&buf[..n]).trim().to_owned()
+    };
+    ID.get_or_init(read).clone()
+}
+
+/// A directory's handle, and its path without links or dots.
+///
+/// # Errors
+/// What the system says.
+pub fn resolve(path: &Path) -> std::io::Result<(OwnedFd, PathBuf)> {
+    let handle = fs::open(&CString::new(path.as_os_str().as_bytes())?, libc::O_PATH)?;
+    let absolute = std::fs::read_link(format!("/proc/self/fd/{}", handle.as_raw_fd()))?;
+    Ok((handle, absolute))
+}
+
+/// Reads a file of a directory, and of it no more than `max` bytes.
+///
+/// # Errors
+/// What the system says.
+pub fn read_in(dir: BorrowedFd<'_>, name: &CStr, max: u64) -> std::io::Result<Vec<u8>> {
+    Ok(read_whole(&fs::openat2(dir, name, libc::O_RDONLY, 0, 0)?, max)?)
+}
+
+fn read_whole(file: &OwnedFd, max: u64) -> crate::sys::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    loop {
+        bytes.reserve(16 << 10);
+        let room = bytes.capacity() - bytes.len();
+        // A file gives all that there is, as far as there is room.
+        if fs::read_more(file.as_fd(), &mut bytes)? < room || bytes.len() as u64 >= max {
+            break;
+        }
+    }
+    bytes.truncate(usize::try_from(max).unwrap_or(usize::MAX));
+    bytes.shrink_to_fit();
+    Ok(bytes)
 }
 
 impl Dir {
@@ -288,9 +333,7 @@ impl Dir {
     /// # Errors
     /// What the system says; a file of more than 16 MiB is not ours.
     pub fn read(&self, name: &str) -> std::io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        std::fs::File::open(self.file(name))?.take(MAX_FILE).read_to_end(&mut bytes)?;
-        Ok(bytes)
+        read_in(self.fd.as_fd(), &CString::new(name)?, MAX_FILE)
     }
 
     /// The journal; an unreadable one is empty, for there is nothing better.
@@ -300,7 +343,11 @@ impl Dir {
 
     /// What the container is; `None` where that was not yet, or not wholly, written.
     pub fn record(&self) -> Option<Record> {
-        serde_json::from_slice(&self.read("state.json").ok()?).ok()
+        let text = match self.state.take() {
+            Some(file) => read_whole(&file, MAX_FILE).ok()?,
+            None => self.read("state.json").ok()?,
+        };
+        serde_json::from_slice(&text).ok()
     }
 
     /// Writes the journal.
@@ -312,13 +359,13 @@ impl Dir {
         self.write("journal.json", &bytes)
     }
 
-    /// Writes what the container is.
+    /// Writes what the container is, for the first time: a reader to whom half of it comes takes it for none, as it is.
     ///
     /// # Errors
     /// What the system says.
     pub fn save(&self, record: &Record) -> Result<()> {
         let bytes = serde_json::to_vec(record).map_err(|e| StateError::new(e.to_string()))?;
-        self.replace("state.json", &bytes)
+        self.write("state.json", &bytes)
     }
 
     /// Makes a directory in it, if that is missing.
@@ -346,19 +393,28 @@ impl Dir {
         made.map_err(|f| self.error("make gate of", &f))
     }
 
-    /// Opens the gate from outside: the end to write the word in, and the end to read the answer from. `None` where
-    /// nobody stands behind it (fifo(7), ENXIO): the program was executed, or init is dead.
+    /// Opens the gate from outside: the end to write the word in. `None` where nobody stands behind it (fifo(7), ENXIO): the
+    /// program was executed, or init is dead.
     ///
     /// # Errors
     /// What the system says.
-    pub fn open_gate(&self) -> Result<Option<(OwnedFd, OwnedFd)>> {
-        let open = |name, flags| fs::openat2(self.fd.as_fd(), name, flags | libc::O_NONBLOCK, 0, fs::resolve::BENEATH);
-        let go = match open(c"go", libc::O_WRONLY) {
-            Err(f) if f.errno == libc::ENXIO || f.errno == libc::ENOENT => return Ok(None),
-            go => go.map_err(|f| self.error("open gate of", &f))?,
-        };
-        let answer = open(c"answer", libc::O_RDONLY).map_err(|f| self.error("open gate of", &f))?;
-        Ok(Some((go, answer)))
+    pub fn open_gate(&self) -> Result<Option<OwnedFd>> {
+        match self.open_pipe(c"go", libc::O_WRONLY) {
+            Err(f) if f.errno == libc::ENXIO || f.errno == libc::ENOENT => Ok(None),
+            go => go.map(Some).map_err(|f| self.error("open gate of", &f)),
+        }
+    }
+
+    /// Opens the end of the gate to read the answer from. It does not block: to be read where poll(2) says so.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn open_answer(&self) -> Result<OwnedFd> {
+        self.open_pipe(c"answer", libc::O_RDONLY).map_err(|f| self.error("open gate of", &f))
+    }
+
+    fn open_pipe(&self, name: &CStr, flags: i32) -> crate::sys::Result<OwnedFd> {
+        fs::openat2(self.fd.as_fd(), name, flags | libc::O_NONBLOCK, 0, fs::resolve::BENEATH)
     }
 
     /// Removes the directory. What we write there goes by the handle that is open already, so that want of descriptors
@@ -367,10 +423,23 @@ impl Dir {
     /// # Errors
     /// What the system says; a directory that is gone is fine.
     pub fn remove(&self) -> Result<()> {
-        for name in FILES {
-            let _ = fs::unlinkat(self.fd.as_fd(), name, 0);
+        let unlink = |name| fs::unlinkat(self.fd.as_fd(), name, 0);
+        if unlink(c"go").is_ok() {
+            let _ = unlink(c"answer");
+        }
+        for name in USUAL {
+            let _ = unlink(name);
         }
         let removed = std::fs::remove_dir(&self.path).or_else(|e| match e.kind() {
+            ErrorKind::DirectoryNotEmpty => {
+                for name in RARE {
+                    let _ = unlink(name);
+                }
+                std::fs::remove_dir(&self.path)
+            }
+            _ => Err(e),
+        });
+        let removed = removed.or_else(|e| match e.kind() {
             ErrorKind::DirectoryNotEmpty => std::fs::remove_dir_all(&self.path),
             _ => Err(e),
         });

@@ -218,6 +218,8 @@ impl Stopped {
 /// The step that failed, or that init died on the way.
 pub fn until_executed(rx: BorrowedFd<'_>, ended: impl FnOnce() -> String) -> Result<(), Stopped> {
     let mut executing = false;
+    // Its last words and its end of the pipe come together, mostly: one wait is for both.
+    let _ = fs::poll([(rx, 0)], -1);
     loop {
         match wire::receive(rx) {
             Ok(Some(message)) if message.word == Word::Executing => executing = true,
@@ -313,8 +315,10 @@ impl<'p> Walker<'p> {
         };
         match cloned {
             Cloned::Child => {
-                // The parent's ends must not stay open here, or nobody would ever learn of the parent's death.
-                drop((rx, tx));
+                // The parent's end must not stay open here, or nobody would ever learn of the parent's death. The other one
+                // does no harm until exec.
+                drop(tx);
+                std::mem::forget(rx);
                 init::walk(kit, std::mem::take(&mut self.slots), init_rx, init_tx, joiner)
             }
             Cloned::Parent(pid, pidfd) => {

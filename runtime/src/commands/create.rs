@@ -16,6 +16,7 @@ use crate::request::Request;
 use crate::sys::{fs, socket, terminal};
 
 /// `create`.
+#[inline(never)]
 pub(super) fn create(cx: &Context, ask: cli::Create) -> Outcome {
     let bundle = load(&ask)?;
     let (spec, _) = bundle.spec()?;
@@ -28,6 +29,7 @@ pub(super) fn create(cx: &Context, ask: cli::Create) -> Outcome {
 }
 
 /// `run`.
+#[inline(never)]
 pub(super) fn run(cx: &Context, ask: cli::Run) -> Outcome {
     run_traced(cx, ask, None, &mut || {})
 }
@@ -72,7 +74,7 @@ pub(super) fn run_traced(cx: &Context, ask: cli::Run, trace: Option<Rc<Trace>>, 
         container::clean_up(&started, &mut |text| cx.log.warn(&text))?;
     }
     // The kernel closes and frees faster than we do.
-    std::mem::forget(started);
+    std::mem::forget((started, monitor));
     Ok(u8::try_from(ended.status() & 0xff).unwrap_or(255))
 }
 

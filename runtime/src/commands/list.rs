@@ -6,7 +6,7 @@ use super::{Context, Outcome};
 use crate::cli::{Format, List};
 use crate::container::{self, Status};
 use crate::state::{self, Record};
-use crate::sys::errno_text;
+use crate::sys::{errno_text, fs};
 use crate::table::{self, ContainerState};
 
 /// `state`.
@@ -68,7 +68,8 @@ fn row<'a>(record: &'a Record, status: &'a str, owner: &'a str) -> ContainerStat
 impl Record {
     /// The name of the user that created the container, from the host's own /etc/passwd; `#uid` where it has none.
     fn owner_name(&self) -> String {
-        let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let passwd = state::read_in(fs::cwd(), c"/etc/passwd", u64::MAX).unwrap_or_default();
+        let passwd = String::from_utf8_lossy(&passwd);
         let uid = self.owner.to_string();
         let name = passwd.lines().find_map(|line| {
             let mut fields = line.split(':');

@@ -1,5 +1,7 @@
 //! `linux.cgroupsPath`, `linux.resources` and mounts of type cgroup: from the limits of [`super::cgroup`] to steps.
 
+use std::rc::Rc;
+
 use super::cgroup::{self, Group, Groups, OnErr as WriteErr, Version, When, unit};
 use super::mounts::{inside, mount_op, new_filesystem};
 use super::namespaces::host_id;
@@ -117,7 +119,7 @@ fn make_groups(ch: &mut Chapter<'_>, groups: &[Group], ours: fn(&Group) -> bool)
 fn limit(ch: &mut Chapter<'_>, placed: &Placed, compiled: Groups) {
     write_limits(ch, &placed.groups, compiled.writes);
     if let (Some(program), Some(i)) = (compiled.devices, compiled.devices_group) {
-        let op = ParentOp::AttachDevices { group: placed.groups[i].clone(), program };
+        let op = ParentOp::AttachDevices { group: Box::new(placed.groups[i].clone()), program };
         ch.lanes.parent.push(Step::parent(op, Field::new("linux.resources.devices")));
     }
     delegate(ch, &placed.groups);
@@ -194,16 +196,19 @@ fn delegate(ch: &mut Chapter<'_>, groups: &[Group]) {
 fn write_limits(ch: &mut Chapter<'_>, groups: &[Group], writes: Vec<cgroup::Write>) {
     // Those of `AfterAttach` come last anyway; that init is attached by then is not needed for any of them to hold.
     let (before, after): (Vec<_>, Vec<_>) = writes.into_iter().partition(|w| w.when == When::BeforeAttach);
+    // A dozen rules of devices share one cgroup.
+    let groups: Vec<Rc<Group>> = groups.iter().cloned().map(Rc::new).collect();
     for write in before.into_iter().chain(after) {
-        let group = groups[write.group].clone();
+        let group = Rc::clone(&groups[write.group]);
         let from = write.from.clone();
         let on_err = write.on_err.clone();
-        let step = Step::parent(ParentOp::WriteCgroup { group: group.clone(), write: write.clone() }, from);
+        let op = ParentOp::WriteCgroup { group: Rc::clone(&group), write: Box::new(write.clone()) };
+        let step = Step::parent(op, from);
         ch.lanes.parent.push(match on_err {
             WriteErr::Fail => step,
             WriteErr::Ignore(errnos) => step.skip(errnos),
             WriteErr::Else(errnos, file, value) => {
-                let write = cgroup::Write { file, value, on_err: WriteErr::Fail, ..write };
+                let write = Box::new(cgroup::Write { file, value, on_err: WriteErr::Fail, ..write });
                 step.or_else(errnos, Act::Parent(ParentOp::WriteCgroup { group, write }))
             }
         });

@@ -22,7 +22,7 @@ pub(super) const DEFAULT: [(&str, u32, u32); 6] = [
     ("/dev/tty", 5, 0),
 ];
 
-/// Links (runtime-linux.md, Dev symbolic links), each with what must exist inside for it.
+/// Links (runtime-linux.md, Dev symbolic links), each with what must exist inside for it. A proc filesystem has `self`.
 const LINKS: [(&str, &str, &str); 5] = [
     ("/proc/self/fd", "/dev/fd", "/proc/self/fd"),
     ("/proc/self/fd/0", "/dev/stdin", "/proc/self/fd"),
@@ -49,9 +49,13 @@ pub(super) fn all(ch: &mut Chapter<'_>) {
             }
         }
         let from = || Field::new("(default links)");
+        let proc =
+            ch.spec.mounts.iter().any(|m| inside(&m.destination) == "/proc" && m.kind.as_deref() == Some("proc"));
         for (target, path, only_if) in LINKS {
-            let [target, path, only_if] = [target, path, only_if].map(|s| cstring(s, &from(), ch.problems));
-            let op = InitOp::Symlink { target, path, only_if: Some(only_if), replace: false };
+            let only_if = Some(only_if).filter(|path| !proc || !path.starts_with("/proc/self"));
+            let only_if = only_if.map(|path| cstring(path, &from(), ch.problems));
+            let [target, path] = [target, path].map(|s| cstring(s, &from(), ch.problems));
+            let op = InitOp::Symlink { target, path, only_if, replace: false };
             ch.lanes.init.push(Step::init(op, from()));
         }
         let (target, path) = (c"pts/ptmx".to_owned(), c"/dev/ptmx".to_owned());

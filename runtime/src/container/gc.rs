@@ -51,7 +51,7 @@ fn garbage(dir: &Dir) -> Option<&'static str> {
 /// Looked at once more under the lock: it may have been finished meanwhile.
 fn sweep(dir: &Dir) -> Option<String> {
     let swept = dir.lock().map_err(super::Error::from).and_then(|()| match garbage(dir) {
-        Some(_) => destroy(dir, None),
+        Some(_) => destroy(dir, None, false),
         None => Ok(()),
     });
     swept.err().filter(|e| !e.missing).map(|e| e.message)

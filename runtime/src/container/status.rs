@@ -38,27 +38,33 @@ impl fmt::Display for Status {
 
 /// What a container is, and what it is doing. Without a record it is being created, or its creation was killed.
 pub fn status(dir: &Dir) -> (Option<Record>, Status) {
-    let Some(record) = dir.record() else {
-        return (None, if dir.is_locked() { Status::Creating } else { Status::Stopped });
-    };
-    let now = of(dir, &record);
-    (Some(record), now)
+    let (record, now, _) = status_and_gate(dir);
+    (record, now)
 }
 
-fn of(dir: &Dir, record: &Record) -> Status {
-    if !is_alive(record) {
-        return Status::Stopped;
+/// The same and, of a container that is created, the end of its gate to write in.
+pub(super) fn status_and_gate(dir: &Dir) -> (Option<Record>, Status, Option<OwnedFd>) {
+    let Some(record) = dir.record() else {
+        return (None, if dir.is_locked() { Status::Creating } else { Status::Stopped }, None);
+    };
+    if !is_alive(&record) {
+        return (Some(record), Status::Stopped, None);
     }
     // Before the gate: who is frozen behind it would not answer a start.
-    let frozen = cgroup::freeze::state(&undo::groups(&record.undo));
-    if frozen.is_ok_and(|state| state != cgroup::freeze::State::Thawed) {
-        return Status::Paused;
+    if is_paused(&record) {
+        return (Some(record), Status::Paused, None);
     }
     // Who stands behind the gate is created: init's end of it closes at exec, not before and not later.
     match dir.open_gate() {
-        Ok(Some(_)) => Status::Created,
-        _ => Status::Running,
+        Ok(Some(gate)) => (Some(record), Status::Created, Some(gate)),
+        _ => (Some(record), Status::Running, None),
     }
+}
+
+/// Whether the container is frozen, or about to be.
+pub(super) fn is_paused(record: &Record) -> bool {
+    let frozen = cgroup::freeze::state(&undo::groups(&record.undo));
+    frozen.is_ok_and(|state| state != cgroup::freeze::State::Thawed)
 }
 
 /// Whether init lives: the process of that pid, started at that time, in this boot, and no zombie. What cannot be found

@@ -32,8 +32,7 @@ pub(super) fn drop_bounding(set: u64) -> Result<()> {
 /// the user's, so that it can open /dev/stdout, unless they are `/dev/null` or on something that cannot be given away.
 pub(super) fn set_uid(uid: u32) -> Result<()> {
     for stream in 0..3 {
-        let Ok(stream) = fs::standard_stream(stream) else { continue };
-        let Ok(stat) = fs::fstat(stream) else { continue };
+        let Ok((stream, stat)) = fs::standard_stream_stat(stream) else { continue };
         if stat.uid == uid || (stat.kind() == file::CHR && stat.rdev == makedev(1, 3)) {
             continue;
         }
@@ -42,7 +41,9 @@ pub(super) fn set_uid(uid: u32) -> Result<()> {
             _ => {}
         }
     }
-    process::prctl(libc::PR_SET_KEEPCAPS, 1)?;
+    if uid != 0 {
+        process::prctl(libc::PR_SET_KEEPCAPS, 1)?;
+    }
     process::setuid(uid)?;
     // /proc/sys/fs/suid_dumpable may have made it dumpable again.
     undumpable()

@@ -263,6 +263,9 @@ impl Init<'_> {
     }
 
     fn act(&mut self, n: usize, act: &Act) -> std::result::Result<(), Stop> {
+        if !matches!(act, Act::Init(InitOp::Mount(op)) if matches!(op.source, MountSource::Bind { fresh: true, .. })) {
+            self.parent.leave()?;
+        }
         match act {
             Act::Parent(_) => Ok(()),
             Act::Joiner(op) => Ok(self.join(n, op)?),
@@ -363,7 +366,7 @@ impl Init<'_> {
     }
 
     fn open_root(&mut self, path: &CStr, private: bool) -> Result<()> {
-        let place = fs::open(path, libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW)?;
+        let place = Handle::from(fs::open(path, libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW)?);
         let root = sys_mount::open_tree(place.as_fd(), c"", true, false)?;
         if private {
             sys_mount::setattr(root.as_fd(), c"", true, (0, 0), propagation::PRIVATE, None)?;
@@ -402,15 +405,12 @@ impl Init<'_> {
             }
             _ => sys_mount::setattr(tree.root, c"", false, (crate::abi::attr::RDONLY, 0), 0, None),
         };
-        if matches!(op, InitOp::Mount(op) if !matches!(op.source, MountSource::Bind { fresh: true, .. })) {
-            tree.parent.forget();
-        }
         (self.null, self.empty) = (tree.null, tree.empty);
         done
     }
 
     fn enter_root(&mut self, how: EnterRoot) -> Result<()> {
-        let root = self.root.take().ok_or(Fault::new(Call::pivot_root, libc::EBADF))?;
+        let root = Handle::from(self.root.take().ok_or(Fault::new(Call::pivot_root, libc::EBADF))?);
         fs::fchdir(root.as_fd())?;
         match how {
             EnterRoot::Pivot => {

@@ -56,6 +56,7 @@ pub(super) fn mount(
     slots: &mut [Option<OwnedFd>],
     reason: &mut Reason,
 ) -> Result<()> {
+    let mut fresh = false;
     let made = match &op.source {
         MountSource::Filesystem { legacy: Some((flags, data)), fstype, source, .. } => {
             let onto = path::directory(tree.root, &op.destination)?;
@@ -64,15 +65,23 @@ pub(super) fn mount(
             fs::chdir(c"/")?;
             path::open(tree.root, &op.destination, libc::O_PATH)?
         }
-        MountSource::Filesystem { .. } => filesystem(tree, op, reason)?,
+        MountSource::Filesystem { .. } => {
+            let (made, in_own) = filesystem(tree, op, reason)?;
+            fresh = in_own;
+            made
+        }
         MountSource::Bind { source, recursive, fresh: true, .. } => {
-            let made = Handle::from(mount::open_tree(fs::cwd(), source, *recursive, true)?);
-            attributes(made.as_fd(), &op.attr)?;
+            let own = tree.parent.is_own();
             let (dir, name) = tree.parent.of(tree.root, &op.destination)?;
-            fs::mkdirat(dir, name, 0o755)?;
-            // Made just now, in a filesystem that nobody else has seen yet: the name leads to it and to nothing else.
-            mount::move_mount_to(made.as_fd(), dir, name)?;
-            return Ok(());
+            match fs::mkdirat(dir, name, path::DIRECTORY_MODE) {
+                // By what was tried before this.
+                Err(f) if f.errno == libc::EEXIST && own => {}
+                answer => answer?,
+            }
+            // Made just now, in a filesystem that nobody else has seen yet: the name leads to it and to nothing else. That
+            // its attributes come later, for all of them at once, lets one call do what takes two with a handle.
+            tree.parent.enter()?;
+            return mount::bind(source, name, *recursive);
         }
         MountSource::Bind { source, recursive, nofollow, copy_symlink, .. } => {
             if *copy_symlink && copy_link(tree, source, &op.destination)? {
@@ -86,25 +95,41 @@ pub(super) fn mount(
         }
     };
     propagate(made.as_fd(), &op.attr)?;
-    if let Some(Slot(i)) = op.keep {
-        slots[usize::from(i)] = made.into_fd();
+    let tmpfs =
+        matches!(&op.source, MountSource::Filesystem { fstype, legacy: None, .. } if fstype.as_c_str() == c"tmpfs");
+    match op.keep {
+        Some(Slot(i)) => slots[usize::from(i)] = made.into_fd(),
+        // What is mounted in the directory that is known changes nothing about the way to it.
+        None if fresh => return Ok(()),
+        None if tmpfs => return tree.parent.own(&op.destination, made),
+        None => {}
     }
+    tree.parent.forget();
     Ok(())
 }
 
-fn filesystem(tree: &Tree<'_>, op: &MountOp, reason: &mut Reason) -> Result<Handle> {
+/// Says, too, whether it was mounted in a filesystem that was made just before.
+fn filesystem(tree: &Tree<'_>, op: &MountOp, reason: &mut Reason) -> Result<(Handle, bool)> {
     let MountSource::Filesystem { fstype, options, source, copy_up, .. } = &op.source else {
         return Err(Fault::new(Call::fsopen, libc::EINVAL));
     };
+    let tmpfs = fstype.as_c_str() == c"tmpfs" && !options.iter().any(|(key, _)| key.as_c_str() == c"mode");
+    if !*copy_up && let Some((dir, name)) = tree.parent.make_in_own(&op.destination) {
+        let fs = Handle::from(mount::fsopen(fstype)?);
+        let mode = tmpfs.then_some(path::DIRECTORY_MODE);
+        let made = Handle::from(configure(fs.as_fd(), source, options, mode, op.attr.set, reason)?);
+        mount::move_mount_to(made.as_fd(), dir, name)?;
+        return Ok((made, true));
+    }
     let onto = path::directory(tree.root, &op.destination)?;
     let fs = Handle::from(mount::fsopen(fstype)?);
-    let mode = if fstype.as_c_str() == c"tmpfs" { Some(fs::fstat(onto.as_fd())?.mode) } else { None };
+    let mode = if tmpfs { Some(fs::fstat(onto.as_fd())?.mode) } else { None };
     let made = Handle::from(configure(fs.as_fd(), source, options, mode, op.attr.set, reason)?);
     if *copy_up {
         copy_up::copy(onto.as_fd(), made.as_fd())?;
     }
     mount::move_mount(made.as_fd(), onto.as_fd())?;
-    Ok(made)
+    Ok((made, false))
 }
 
 /// Gives a filesystem its options, and makes its mount. `mode` is that of a tmpfs whose options name none.
@@ -118,12 +143,10 @@ pub(super) fn configure(
 ) -> Result<OwnedFd> {
     let configure = || {
         mount::fsconfig(fs, c"source", Some(source))?;
-        let mut named = false;
         for (key, value) in options {
             mount::fsconfig(fs, key, value.as_deref())?;
-            named |= key.as_c_str() == c"mode";
         }
-        if let Some(mode) = mode.filter(|_| !named) {
+        if let Some(mode) = mode {
             mount::fsconfig(fs, c"mode", Some(octal(mode, &mut [0; 8])))?;
         }
         mount::fsmount(fs, attr)
@@ -197,6 +220,9 @@ fn copy_link(tree: &Tree<'_>, source: &CStr, destination: &CStr) -> Result<bool>
 
 /// Sets attributes of what is mounted at a path inside, and of all below.
 pub(super) fn attributes_at(tree: &Tree<'_>, at: &CStr, set: u64) -> Result<()> {
+    if let Some(known) = tree.parent.known(at) {
+        return mount::setattr(known, c"", true, (set, 0), 0, None);
+    }
     let onto = path::open(tree.root, at, libc::O_PATH | libc::O_DIRECTORY)?;
     mount::setattr(onto.as_fd(), c"", true, (set, 0), 0, None)
 }
@@ -283,28 +309,29 @@ pub(super) fn cover(tree: &mut Tree<'_>, at: &CStr, mask: bool) -> Result<()> {
         answer => answer?,
     };
     if !mask {
-        let made = Handle::from(mount::open_tree(onto.as_fd(), c"", true, false)?);
-        mount::setattr(made.as_fd(), c"", true, (crate::abi::attr::RDONLY, 0), 0, None)?;
+        let made = Handle::from(mount::open_tree_with(onto.as_fd(), c"", true, crate::abi::attr::RDONLY)?);
         return mount::move_mount(made.as_fd(), onto.as_fd());
     }
-    let made = Handle::from(if fs::fstat(onto.as_fd())?.kind() == file::DIR { empty(tree)? } else { null(tree)? });
+    if fs::fstat(onto.as_fd())?.kind() == file::DIR {
+        return cover_directory(tree, onto.as_fd());
+    }
+    let made = Handle::from(null(tree)?);
     mount::move_mount(made.as_fd(), onto.as_fd())
 }
 
 /// One empty tmpfs serves all masks: a clone of a mount is cheaper than a filesystem.
-fn empty(tree: &mut Tree<'_>) -> Result<OwnedFd> {
+fn cover_directory(tree: &mut Tree<'_>, onto: BorrowedFd<'_>) -> Result<()> {
     if let Some(empty) = &tree.empty {
-        return mount::open_tree(empty.as_fd(), c"", false, false);
+        let made = Handle::from(mount::open_tree(empty.as_fd(), c"", false, false)?);
+        return mount::move_mount(made.as_fd(), onto);
     }
     let fs = Handle::from(mount::fsopen(c"tmpfs")?);
     mount::fsconfig(fs.as_fd(), c"mode", Some(c"555"))?;
     mount::fsconfig(fs.as_fd(), c"nr_inodes", Some(c"1"))?;
     let made = mount::fsmount(fs.as_fd(), crate::abi::attr::RDONLY | 0xe)?;
+    let moved = mount::move_mount(made.as_fd(), onto);
     tree.empty = Some(made);
-    // The one that is kept is attached by the caller under its own handle: it is handed out as a duplicate.
-    tree.empty.as_ref().map_or(Err(Fault::new(Call::fsmount, libc::EBADF)), |fd| {
-        fd.try_clone().map_err(|_| Fault::new(Call::fsmount, libc::EMFILE))
-    })
+    moved
 }
 
 fn null(tree: &mut Tree<'_>) -> Result<OwnedFd> {

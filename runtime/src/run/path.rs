@@ -14,6 +14,8 @@ const INSIDE: u64 = resolve::IN_ROOT | resolve::NO_MAGICLINKS;
 /// Links that are followed while directories are made, as the kernel itself follows (MAXSYMLINKS).
 const MAX_LINKS: usize = 40;
 const PATH_MAX: usize = 4096;
+/// Of directories that are made.
+pub const DIRECTORY_MODE: u32 = 0o755;
 
 /// A path in a buffer of its own, always ended by NUL.
 struct Buffer {
@@ -95,17 +97,69 @@ pub fn parent<'p>(root: BorrowedFd<'_>, path: &'p CStr) -> Result<(Handle, &'p C
 pub struct LastParent {
     path: Buffer,
     handle: Option<Handle>,
+    /// Whether it is the root of a filesystem that was made for this container, and that nobody else has seen yet.
+    own: bool,
+    /// Whether it is the working directory.
+    entered: bool,
 }
 
 impl LastParent {
     /// None yet.
     pub(super) fn none() -> Self {
-        LastParent { path: Buffer::new(), handle: None }
+        LastParent { path: Buffer::new(), handle: None, own: false, entered: false }
     }
 
     /// Forgets it: something was mounted, and paths may lead elsewhere now.
     pub fn forget(&mut self) {
         self.handle = None;
+        self.own = false;
+        self.entered = false;
+    }
+
+    /// Takes the root of a filesystem of our own that was just mounted at a path.
+    pub(super) fn own(&mut self, path: &CStr, root: Handle) -> Result<()> {
+        self.forget();
+        self.path.truncate(0);
+        self.path.push(path.to_bytes())?;
+        self.path.push(b"/")?;
+        self.handle = Some(root);
+        self.own = true;
+        Ok(())
+    }
+
+    /// Whether it is the root of a filesystem of our own.
+    pub(super) fn is_own(&self) -> bool {
+        self.own
+    }
+
+    /// The directory that a path leads to, if it is this one.
+    pub(super) fn known(&self, path: &CStr) -> Option<BorrowedFd<'_>> {
+        let is = self.path.as_cstr().to_bytes().strip_suffix(b"/") == Some(path.to_bytes());
+        self.handle.as_ref().filter(|_| is).map(AsFd::as_fd)
+    }
+
+    /// Makes the directory of a path, where its parent is a filesystem of our own and has none of that name: it is empty, and
+    /// the name leads to it and to nothing else.
+    pub(super) fn make_in_own<'p>(&self, path: &'p CStr) -> Option<(BorrowedFd<'_>, &'p CStr)> {
+        let handle = self.handle.as_ref().filter(|_| self.own)?;
+        let name = path.to_bytes_with_nul().strip_prefix(self.path.as_cstr().to_bytes())?;
+        let name = CStr::from_bytes_with_nul(name).ok().filter(|n| !n.to_bytes().contains(&b'/'))?;
+        fs::mkdirat(handle.as_fd(), name, DIRECTORY_MODE).ok()?;
+        Some((handle.as_fd(), name))
+    }
+
+    /// Makes it the working directory, if it is not.
+    pub(super) fn enter(&mut self) -> Result<()> {
+        if let Some(handle) = self.handle.as_ref().filter(|_| !self.entered) {
+            fs::fchdir(handle.as_fd())?;
+            self.entered = true;
+        }
+        Ok(())
+    }
+
+    /// The working directory is `/` again, if it was this one.
+    pub(super) fn leave(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.entered) { fs::chdir(c"/") } else { Ok(()) }
     }
 
     /// [`parent`], from memory where the directory is the same as the last time.
@@ -115,6 +169,7 @@ impl LastParent {
         let known = self.handle.is_some() && self.path.as_cstr().to_bytes() == &bytes[..cut];
         if !known {
             let (handle, _) = parent(root, path)?;
+            self.forget();
             self.path.truncate(0);
             self.path.push(&bytes[..cut])?;
             self.handle = Some(handle);

@@ -218,6 +218,26 @@ pub fn read(fd: BorrowedFd<'_>, buf: &mut [u8]) -> Result<usize> {
     }
 }
 
+/// read(2) into the room that a vector has behind its bytes. Answers how many came.
+pub fn read_more(fd: BorrowedFd<'_>, bytes: &mut Vec<u8>) -> Result<usize> {
+    let room = bytes.spare_capacity_mut();
+    let (start, len) = (room.as_mut_ptr().cast::<u8>(), room.len());
+    loop {
+        // SAFETY: the room is writable for its length; the kernel does not read it.
+        let n = unsafe { libc::read(fd.as_raw_fd(), start.cast(), len) };
+        match check(Call::read, i64::try_from(n).unwrap_or(-1)) {
+            Err(f) if f.errno == libc::EINTR => {}
+            Err(f) => return Err(f),
+            Ok(n) => {
+                let n = usize::try_from(n).unwrap_or(0);
+                // SAFETY: the kernel has just filled that many bytes of the room.
+                unsafe { bytes.set_len(bytes.len() + n) };
+                return Ok(n);
+            }
+        }
+    }
+}
+
 /// write(2), again when a signal came between.
 pub fn write(fd: BorrowedFd<'_>, buf: &[u8]) -> Result<usize> {
     loop {
@@ -438,6 +458,23 @@ pub fn fill_standard_streams() {
         // SAFETY: the path ends with NUL. The lowest free number is what is wanted, and nobody owns it.
         unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
     }
+}
+
+/// One of the three standard streams, with what fstat(2) tells of it. Fails where it is closed.
+pub fn standard_stream_stat(number: i32) -> Result<(BorrowedFd<'static>, Stat)> {
+    // SAFETY: nobody in this program owns or closes the standard streams; of a closed one nothing but an errno comes.
+    let stream = unsafe { BorrowedFd::borrow_raw(number) };
+    fstat(stream).map(|stat| (stream, stat))
+}
+
+/// Writes all of a text to standard output.
+pub fn print(mut bytes: &[u8]) -> Result<()> {
+    // SAFETY: nobody in this program owns or closes the standard streams; of a closed one nothing but an errno comes.
+    let stdout = unsafe { BorrowedFd::borrow_raw(1) };
+    while !bytes.is_empty() {
+        bytes = &bytes[write(stdout, bytes)?..];
+    }
+    Ok(())
 }
 
 /// One of the three standard streams. Fails where it is closed.

@@ -22,8 +22,8 @@ fn text() -> (usize, usize) {
     (start & !(PAGE - 1), end.next_multiple_of(PAGE))
 }
 
-/// Lets go of the pages of code that were used so far. Those that are needed again come from the page cache: a phase of a
-/// command need not carry the code of the phases before it.
+/// Lets go of the pages of code that were used so far. Those that are needed again come from the page cache: what carries a
+/// plan out need not carry the code that made it.
 pub fn forget_code() {
     let (start, end) = text();
     // SAFETY: the range is the program's own code and constants, mapped read-only from its file: what is dropped is read

@@ -10,6 +10,7 @@ pub mod mount;
 pub mod process;
 pub mod signal;
 pub mod socket;
+pub mod start;
 pub mod terminal;
 
 use std::fmt;

@@ -1,7 +1,8 @@
 //! Mounts, by handles: fsopen(2), open_tree(2), mount_setattr(2), move_mount(2), pivot_root(2).
 
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Call, Result, check};
 
@@ -59,6 +60,36 @@ pub fn open_tree(dir: BorrowedFd<'_>, path: &CStr, recursive: bool, nofollow: bo
     // SAFETY: `path` ends with NUL.
     let fd = unsafe { libc::syscall(libc::SYS_open_tree, dir.as_raw_fd(), path.as_ptr(), flags) };
     owned(Call::open_tree, fd)
+}
+
+/// A detached clone with these attributes set: open_tree_attr(2) of Linux 6.15 or, where that is not known, two calls.
+pub fn open_tree_with(dir: BorrowedFd<'_>, path: &CStr, recursive: bool, set: u64) -> Result<OwnedFd> {
+    const SYS_OPEN_TREE_ATTR: i64 = 467;
+    static UNKNOWN: AtomicBool = AtomicBool::new(false);
+    if !UNKNOWN.load(Ordering::Relaxed) {
+        let attr = MountAttr { set, clear: 0, propagation: 0, userns: 0 };
+        let mut flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | if recursive { AT_RECURSIVE } else { 0 };
+        flags |= if path.is_empty() { libc::AT_EMPTY_PATH } else { 0 };
+        // SAFETY: `path` ends with NUL and `attr` is valid for its size; the kernel keeps neither.
+        let fd = unsafe {
+            libc::syscall(
+                SYS_OPEN_TREE_ATTR,
+                dir.as_raw_fd(),
+                path.as_ptr(),
+                flags,
+                &raw const attr,
+                size_of::<MountAttr>(),
+            )
+        };
+        match owned(Call::open_tree, fd) {
+            // Filters of system calls answer with either for what they do not know.
+            Err(f) if matches!(f.errno, libc::ENOSYS | libc::EPERM) => UNKNOWN.store(true, Ordering::Relaxed),
+            answer => return answer,
+        }
+    }
+    let tree = open_tree(dir, path, recursive, false)?;
+    setattr(tree.as_fd(), c"", recursive, (set, 0), 0, None)?;
+    Ok(tree)
 }
 
 #[repr(C)]
@@ -142,6 +173,12 @@ pub fn mount(source: &CStr, target: &CStr, fstype: &CStr, flags: u64, data: &CSt
     // SAFETY: all strings end with NUL.
     let answer = unsafe { libc::mount(source.as_ptr(), target.as_ptr(), fstype.as_ptr(), flags, data.as_ptr().cast()) };
     check(Call::mount, answer).map(drop)
+}
+
+/// mount(2), MS_BIND, onto a name in the working directory.
+pub fn bind(source: &CStr, name: &CStr, recursive: bool) -> Result<()> {
+    let flags = libc::MS_BIND | if recursive { libc::MS_REC } else { 0 };
+    mount(source, name, c"", flags, c"")
 }
 
 /// umount2(2), MNT_DETACH.

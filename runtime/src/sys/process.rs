@@ -214,12 +214,11 @@ pub fn ids() -> (u32, u32) {
     (uid, if r == e && e == s { r } else { u32::MAX })
 }
 
-/// geteuid(2) and getegid(2).
+/// The effective ids as the program was executed with them (getauxval(3)): the runtime's own process never changes them.
 pub fn effective_ids() -> (u32, u32) {
-    // SAFETY: geteuid cannot fail.
-    let uid = unsafe { libc::geteuid() };
-    // SAFETY: getegid cannot fail.
-    (uid, unsafe { libc::getegid() })
+    // SAFETY: getauxval takes an integer.
+    let value = |kind| u32::try_from(unsafe { libc::getauxval(kind) }).unwrap_or(u32::MAX);
+    (value(libc::AT_EUID), value(libc::AT_EGID))
 }
 
 /// Nanoseconds since 1970 by the clock that is the same in every time namespace; 0 where it cannot be read.

@@ -196,13 +196,16 @@ impl Dir {
 /// # Errors
 /// What open(2) says.
 pub fn open(group: &Group) -> Result<OwnedFd> {
-    let dir = Dir::open(&group.dir())?;
-    if group.optional && !dir.is_mine() {
-        return Err(Error::call(format!("open {}", dir.path), Errno::EACCES));
+    if group.optional && !Dir::open(&group.dir())?.is_mine() {
+        return Err(Error::call(format!("open {}", group.dir()), Errno::EACCES));
     }
     match group.version {
-        Version::V2 => Ok(dir.fd),
-        Version::V1 => dir.file("tasks", true).map_err(|e| Error::call(format!("open {}", tasks(group)), e)),
+        Version::V2 => Ok(Dir::open(&group.dir())?.fd),
+        Version::V1 => {
+            let tasks = tasks(group);
+            let flags = OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            nix::fcntl::open(&*tasks, flags, Mode::empty()).map_err(|e| Error::call(format!("open {tasks}"), e))
+        }
     }
 }
 

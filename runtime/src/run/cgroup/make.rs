@@ -1,12 +1,16 @@
 //! Making a cgroup, with every parent that is missing.
 
+use std::ffi::CString;
+
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, mkdirat};
 
 use super::fs::Dir;
 use super::kill::is_empty;
 use super::{Error, Result};
 use crate::compile::cgroup::{Group, Version};
+use crate::sys::fs::read_small;
 
 /// What [`make`] has made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -156,8 +160,15 @@ fn fit(group: &Group, dir: &Dir, existed: bool) -> Result<()> {
 
 /// [`inherit`], of a cpuset that was just made and is known to be empty.
 fn hand_down(group: &Group) -> Result<()> {
-    let (parent, child) = (Dir::open(&group.mount)?, Dir::open(&group.dir())?);
-    ["cpuset.cpus", "cpuset.mems"].into_iter().try_for_each(|file| child.put(file, &parent.read(file)?))
+    ["cpuset.cpus", "cpuset.mems"].into_iter().try_for_each(|file| {
+        let [from, to] = [&group.mount, &group.dir()].map(|dir| format!("{dir}/{file}"));
+        let mut value = [0; 4096];
+        let n = read_small(&CString::new(&*from).unwrap_or_default(), &mut value);
+        let n = n.map_err(|f| Error::call(format!("read {from}"), Errno::from_raw(f.errno)))?;
+        let file = nix::fcntl::open(&*to, OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty());
+        let written = file.and_then(|file| nix::unistd::write(&file, &value[..n]));
+        written.map(drop).map_err(|e| Error::call(format!("write to {to}"), e))
+    })
 }
 
 /// A new version 1 cpuset is empty, and no task can enter an empty one.

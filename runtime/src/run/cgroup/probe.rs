@@ -26,8 +26,8 @@ pub fn probe() -> Result<Cgroups> {
     let facts = match magic(ROOT) {
         Some(CGROUP2_SUPER_MAGIC) => Cgroups { v1: Vec::new(), v2: unified(ROOT, &own)? },
         Some(TMPFS_MAGIC) => {
-            let unified =
-                unified(&format!("{ROOT}/unified"), &own)?.filter(|u| magic(&u.mount) == Some(CGROUP2_SUPER_MAGIC));
+            // Of the filesystems there, only one of version 2 has that file.
+            let unified = unified(&format!("{ROOT}/unified"), &own)?;
             Cgroups { v1: own.lines().filter_map(hierarchy).collect(), v2: unified }
         }
         _ => Cgroups::default(),
