@@ -1,6 +1,7 @@
 //! A plan: a flat list of typed steps, ordered within each lane, with edges where one lane needs what another does first.
 
 use crate::field::Field;
+use crate::op::unit::Manager;
 use crate::op::{InitOp, JoinerOp, ParentOp, Slot};
 
 /// What one step does, and who does it.
@@ -63,6 +64,15 @@ pub enum Undo {
         unified: bool,
         /// Directories that were missing when the journal was written, parents first: these alone may be removed.
         made: Vec<String>,
+    },
+    /// Stop the unit, and let systemd forget it.
+    Unit {
+        /// Whom to ask.
+        manager: Manager,
+        /// Its name.
+        name: String,
+        /// What it describes itself as: another unit of that name is not ours to stop.
+        description: String,
     },
     /// Detach everything that is mounted over this path.
     Unmount {

@@ -16,5 +16,7 @@ pub mod parent;
 pub mod path;
 pub mod proc;
 mod program;
+pub mod stopwatch;
+pub mod systemd;
 mod terminal;
 pub mod wire;
