@@ -66,13 +66,31 @@ fn owned(call: Call, answer: i64) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).unwrap_or(-1)) })
 }
 
+/// How often a resolution is tried that renames or mounts anywhere on the machine have disturbed.
+const TRIES: u32 = 1024;
+
 /// openat2(2). O_CLOEXEC is always set.
+///
+/// A confined resolution of `..` fails with EAGAIN when anything on the machine is renamed or mounted meanwhile, for the kernel
+/// cannot tell then whether the path has left its root: it is tried again.
 pub fn openat2(dir: BorrowedFd<'_>, path: &CStr, flags: i32, mode: u32, resolve: u64) -> Result<OwnedFd> {
     let flags = u64::from((flags | libc::O_CLOEXEC).cast_unsigned());
     let how = OpenHow { flags, mode: u64::from(mode), resolve };
+    let mut tries = 0;
+    loop {
+        let opened = openat2_once(dir, path, &how);
+        tries += 1;
+        match opened {
+            Err(f) if f.errno == libc::EAGAIN && resolve != 0 && tries < TRIES => {}
+            opened => return opened,
+        }
+    }
+}
+
+fn openat2_once(dir: BorrowedFd<'_>, path: &CStr, how: &OpenHow) -> Result<OwnedFd> {
     // SAFETY: `path` ends with NUL and `how` is valid for its size; the kernel reads both and keeps neither.
     let answer = unsafe {
-        libc::syscall(libc::SYS_openat2, dir.as_raw_fd(), path.as_ptr(), &raw const how, size_of::<OpenHow>())
+        libc::syscall(libc::SYS_openat2, dir.as_raw_fd(), path.as_ptr(), std::ptr::from_ref(how), size_of::<OpenHow>())
     };
     owned(Call::openat2, answer)
 }
@@ -483,4 +501,36 @@ pub fn standard_stream(number: i32) -> Result<BorrowedFd<'static>> {
     check(Call::fcntl, unsafe { libc::fcntl(number, libc::F_GETFD) })?;
     // SAFETY: it is open, and nobody in this program owns or closes the standard streams.
     Ok(unsafe { BorrowedFd::borrow_raw(number) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn renames_elsewhere_do_not_disturb_a_confined_path() {
+        let dir = std::env::temp_dir().join(format!("tare-openat2-{}", std::process::id()));
+        for sub in ["from", "root/x", "root/y"] {
+            std::fs::create_dir_all(dir.join(sub)).unwrap();
+        }
+        let root = std::fs::File::open(dir.join("root")).unwrap();
+        let done = AtomicBool::new(false);
+        let lost = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    std::fs::rename(dir.join("from"), dir.join("to")).unwrap();
+                    std::fs::rename(dir.join("to"), dir.join("from")).unwrap();
+                }
+            });
+            let opened = |_| openat2(root.as_fd(), c"x/../y", libc::O_PATH, 0, resolve::IN_ROOT).err();
+            let lost: Vec<_> = (0..20_000).filter_map(opened).collect();
+            done.store(true, Ordering::Relaxed);
+            lost
+        });
+        std::fs::remove_dir_all(dir).unwrap();
+        assert_eq!(lost, []);
+    }
 }
