@@ -14,7 +14,7 @@ use crate::support::Case;
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Binds this program into a container, to be run by [`command`].
-pub fn bring(case: Case) -> Case {
+pub(crate) fn bring(case: Case) -> Case {
     let own = std::env::current_exe().unwrap();
     // Root of a user namespace may not make it in a directory of ours.
     std::fs::write(case.rootfs().join("bin/attack"), "").unwrap();
@@ -22,13 +22,13 @@ pub fn bring(case: Case) -> Case {
 }
 
 /// The command line of an attack.
-pub fn command(name: &str) -> Vec<String> {
+pub(crate) fn command(name: &str) -> Vec<String> {
     let name = format!("attacker::{name}");
     ["/bin/attack", "--ignored", "--exact", &name, "--nocapture", "--test-threads=1"].map(str::to_owned).into()
 }
 
 /// What attacks said.
-pub fn told(out: &str) -> Vec<&str> {
+pub(crate) fn told(out: &str) -> Vec<&str> {
     // The harness begins a line and does not end it.
     out.lines().filter_map(|l| l.find("ATTACK ").map(|at| &l[at + 7..])).collect()
 }

@@ -12,9 +12,9 @@ use nix::sys::fanotify::{EventFFlags, Fanotify, FanotifyEvent, InitFlags, MarkFl
 const FAN_REPORT_FID: u32 = 0x200;
 
 /// The tree, what it was, and who looks at it. It is mounted for as long as this lives.
-pub struct Canary {
+pub(crate) struct Canary {
     /// Where it is.
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     before: Vec<String>,
     mounts: usize,
     watch: Fanotify,
@@ -44,7 +44,7 @@ fn mounts_at(dir: &Path) -> usize {
 
 impl Canary {
     /// A tree with a file, a directory with a file in it, and what a container mounts over as a rule.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("tare-canary-{}-{n}", std::process::id()));
@@ -68,7 +68,7 @@ impl Canary {
     }
 
     /// What others than this process did to it since it was last asked: the event, and who.
-    pub fn events(&self) -> Vec<String> {
+    pub(crate) fn events(&self) -> Vec<String> {
         let own = i32::try_from(std::process::id()).unwrap();
         let who = |e: &FanotifyEvent| std::fs::read_to_string(format!("/proc/{}/comm", e.pid())).unwrap_or_default();
         let mut seen = Vec::new();
@@ -87,7 +87,7 @@ impl Canary {
 
     /// Nobody opened, read, changed, made, removed or mounted anything there.
     #[track_caller]
-    pub fn is_untouched(&self) {
+    pub(crate) fn is_untouched(&self) {
         assert_eq!(self.events(), Vec::<String>::new(), "somebody was at the canary");
         assert_eq!(look(&self.dir), self.before);
         assert_eq!(mounts_at(&self.dir), self.mounts, "something is mounted on the canary");
