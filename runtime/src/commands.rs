@@ -10,6 +10,7 @@ use crate::log::Logger;
 use crate::protect;
 use crate::sys::process;
 
+mod checkpoint;
 mod create;
 mod events;
 mod exec;
@@ -135,6 +136,8 @@ fn run(cx: &Context, command: Command) -> Outcome {
         Command::Delete(ask) => done(container::delete(&root, &ask.id, ask.force, &mut warn)),
         Command::Pause(ask) => done(container::pause::pause(&root, &ask.id)),
         Command::Resume(ask) => done(container::pause::resume(&root, &ask.id)),
+        Command::Checkpoint(ask) => checkpoint::checkpoint(cx, ask),
+        Command::Restore(ask) => checkpoint::restore(cx, *ask),
         Command::Update(ask) => update::update(cx, &ask),
         Command::Events(ask) => events::events(cx, &ask),
         Command::Ps(ask) => ps::ps(cx, &ask),

@@ -23,6 +23,7 @@ pub mod mounts;
 pub mod namespaces;
 pub mod options;
 mod process;
+pub mod restore;
 mod rootfs;
 pub mod seccomp;
 

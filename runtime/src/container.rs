@@ -18,11 +18,14 @@ use crate::time::Timestamp;
 use crate::walk::{self, Means, Ready};
 use crate::{check, host, parse, undo};
 
+pub mod checkpoint;
 pub mod diff;
 pub mod exec;
 pub mod gc;
+pub mod images;
 pub mod mounts;
 pub mod pause;
+pub mod restore;
 pub mod status;
 pub mod update;
 pub mod watch;

@@ -87,16 +87,7 @@ fn make(
     }
     let create = container::Create {
         root: cx.root().0,
-        request: Request {
-            gated,
-            no_cgroups: cx.global.cgroup_manager == Some(CgroupManager::Disabled),
-            rootless: match cx.global.rootless {
-                Rootless::Auto => None,
-                Rootless::True => Some(true),
-                Rootless::False => Some(false),
-            },
-            ..relayed(cx, ask, request(ask, bundle))
-        },
+        request: Request { gated, ..placed(cx, relayed(cx, ask, request(ask, bundle))) },
         console,
         strict: ask.strict,
         pid_file: ask.pid_file.as_ref().map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone())),
@@ -106,6 +97,19 @@ fn make(
         cx.log.warn(&warning.to_string());
     }
     Ok(created)
+}
+
+/// What the options before the command say of cgroups.
+pub(super) fn placed(cx: &Context, request: Request) -> Request {
+    Request {
+        no_cgroups: cx.global.cgroup_manager == Some(CgroupManager::Disabled),
+        rootless: match cx.global.rootless {
+            Rootless::Auto => None,
+            Rootless::True => Some(true),
+            Rootless::False => Some(false),
+        },
+        ..request
+    }
 }
 
 /// What of the command line and the environment shapes the plan.
