@@ -1,11 +1,7 @@
 //! `restore`: the container's cgroups are made and CRIU is started in them; all the rest it makes from its images.
-//!
-//! CRIU gets a mount namespace of its own, in which the root filesystem is a mount point, as it wants it: nothing of that
-//! is ever seen by the host, and nothing of it is left.
 
 use super::namespaces::Namespaces;
 use super::{Chapter, Compiled, cgroups, cstring, host_path, mounts, namespaces};
-use crate::abi::clone;
 use crate::error::Problems;
 use crate::facts::Facts;
 use crate::field::Field;
@@ -13,8 +9,6 @@ use crate::op::InitOp;
 use crate::plan::{Lanes, Mark, Step};
 use crate::request::Request;
 use crate::spec::{Linux, Mount, Spec};
-
-const MS_SLAVE: u64 = 1 << 19;
 
 /// A mount whose source is outside of the container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,14 +64,6 @@ fn write_chapters(ch: &mut Chapter<'_>, criu: Criu<'_>) {
     let groups = cgroups::make(ch);
     namespaces::clone_and_join(ch, groups.start_in);
     cgroups::enter(ch, &groups);
-    if let Some(root) = &ch.spec.root {
-        let path = cstring(&host_path(&root.path, ch.request), &Field::new("root.path"), ch.problems);
-        ch.lanes.init.extend([
-            Step::init(InitOp::Unshare(clone::NEWNS), field()),
-            Step::init(InitOp::Propagation { kind: MS_SLAVE, recursive: true }, field()),
-            Step::init(InitOp::OpenRoot { path, private: false }, Field::new("root.path")),
-        ]);
-    }
     let args = ["criu", "swrk", &criu.fd.to_string()].map(|arg| cstring(arg, &field(), ch.problems)).to_vec();
     let found = vec![cstring(criu.program, &field(), ch.problems)];
     ch.lanes.init.push(Step::init(InitOp::FindProgram(found), field()));

@@ -55,11 +55,11 @@ pub fn checkpoint(root: &Path, ask: &Checkpoint, warn: &mut dyn FnMut(String)) -
         return Err(Error::new(format!("{id}: Container cannot be checkpointed in {now} state")));
     };
     let program = ask.images.program()?;
-    let parent = parent_images(ask)?;
     let text = dir.read("config.json").map_err(|e| Error::new(format!("{id}: config.json: {}", io_text(&e))))?;
     let (spec, _) = parse::config(&text)?;
     images::make(&ask.images.path)?;
-    let open = ask.images.open()?;
+    let parent = parent_images(ask)?;
+    let open = ask.images.open(LOG)?;
     let kind = if ask.pre_dump { Kind::PreDump } else { Kind::Dump };
     let mut options = Options {
         pid: Some(record.pid),
@@ -94,10 +94,11 @@ fn dump(program: &str, kind: Kind, options: &Options, ask: &Checkpoint) -> Resul
         _ => Ok(()),
     };
     let done = criu::ask(&socket, kind, options, &mut heard);
-    drop(socket);
-    if matches!(done, Err(Failed::Lost(_))) {
+    // After a pre-dump it waits for the next one.
+    if kind == Kind::PreDump || matches!(done, Err(Failed::Lost(_))) {
         let _ = child.kill();
     }
+    drop(socket);
     let _ = child.wait();
     done.map(drop).map_err(|failed| ask.images.explain(failed, LOG))
 }

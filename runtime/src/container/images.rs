@@ -51,8 +51,8 @@ pub(super) struct Open {
 }
 
 impl Images {
-    /// Opens the directories.
-    pub(super) fn open(&self) -> Result<Open> {
+    /// Opens the directories, and removes the log of an earlier time: what it says is not of this one.
+    pub(super) fn open(&self, log: &str) -> Result<Open> {
         let open = |path: &Path| {
             let opened = File::open(path).and_then(|f| {
                 if f.metadata()?.is_dir() { Ok(f) } else { Err(std::io::ErrorKind::NotADirectory.into()) }
@@ -62,7 +62,9 @@ impl Images {
         if let Some(work) = &self.work {
             make(work)?;
         }
-        Ok(Open { images: open(&self.path)?, work: self.work.as_deref().map(open).transpose()? })
+        let open = Open { images: open(&self.path)?, work: self.work.as_deref().map(open).transpose()? };
+        let _ = std::fs::remove_file(self.work.as_ref().unwrap_or(&self.path).join(log));
+        Ok(open)
     }
 
     /// What CRIU is told in either case.
@@ -107,7 +109,8 @@ impl Images {
     /// The sentence of a failure, with what the log has to say.
     pub(super) fn explain(&self, failed: Failed, log: &str) -> Error {
         let log = self.work.as_ref().unwrap_or(&self.path).join(log);
-        let hint = match last_error(&log) {
+        let told = matches!(&failed, Failed::Refused { said, .. } if !said.is_empty());
+        let hint = match last_error(&log).filter(|_| !told) {
             Some(line) => format!("(hint: {}: {line}) ", log.display()),
             None => format!("(hint: see {}) ", log.display()),
         };
@@ -115,7 +118,7 @@ impl Images {
             Failed::OnTheWay(text) => text,
             Failed::Lost(text) => format!("{hint}criu: {text}"),
             Failed::Refused { kind, errno, said } => {
-                let said = if said.is_empty() { said } else { format!("{said}: ") };
+                let said = if told { format!("{}: ", said.trim()) } else { said };
                 format!("{hint}{said}criu failed: type {} errno {errno}", kind.name())
             }
         })

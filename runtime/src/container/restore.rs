@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::images::{self, Images, Open, STREAMS};
 use super::{Bundle, Error, Result, save, withdraw};
+use crate::abi::{clone, propagation};
 use crate::compile::cgroup::Version;
 use crate::compile::restore::{Criu, outside};
 use crate::compile::{self, Compiled};
@@ -19,11 +20,12 @@ use crate::run::criu::{self, Kind, Notice, Options};
 use crate::run::{cgroup, parent, path};
 use crate::spec::Spec;
 use crate::state::{self, Dir, Journal, Record};
-use crate::sys::{fs, io_text, process, socket};
+use crate::sys::{Fault, fs, io_text, mount, process, socket};
 use crate::walk::{self, Means, Ready};
 use crate::{check, host, undo};
 
 const LOG: &str = "restore.log";
+const MS_REC: u64 = 1 << 14;
 /// The names of three streams take no more.
 const MAX_STREAMS: u64 = 16 << 10;
 /// How long CRIU may take to go once it has answered.
@@ -72,7 +74,8 @@ pub fn restore(bundle: &Bundle, ask: Restore) -> Result<Restored> {
     }
     let (spec, _) = bundle.spec()?;
     let program = ask.images.program()?;
-    let open = ask.images.open()?;
+    own_mounts(&super::rootfs(bundle, &spec))?;
+    let open = ask.images.open(LOG)?;
     let inherited = inherited(&spec, &ask.images.path)?;
     let (ours, theirs) = criu::socket()?;
     let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
@@ -92,6 +95,20 @@ pub fn restore(bundle: &Bundle, ask: Restore) -> Result<Restored> {
         }
         Err(error) => Err(withdraw(&dir, error)),
     }
+}
+
+/// CRIU wants the root filesystem to be a mount point. It becomes one in a mount namespace that this process alone has, as
+/// long as it lives: nothing of that is seen by the host, and nothing can be left of it. What CRIU is given open must be opened
+/// in that namespace, too.
+fn own_mounts(root: &str) -> Result<()> {
+    let wrong = |f: Fault| Error::new(format!("root.path: make a mount point of {root}: {f}"));
+    let path = CString::new(root).map_err(|_| Error::new("root.path: holds a NUL byte"))?;
+    process::unshare(clone::NEWNS).map_err(wrong)?;
+    let slave = propagation::SLAVE | MS_REC;
+    mount::mount(c"none", c"/", c"", slave, c"").map_err(wrong)?;
+    let tree = mount::open_tree(fs::cwd(), &path, true, false).map_err(wrong)?;
+    let place = fs::open(&path, libc::O_PATH | libc::O_DIRECTORY).map_err(wrong)?;
+    mount::move_mount(tree.as_fd(), place.as_fd()).map_err(wrong)
 }
 
 /// The descriptors that CRIU inherits, by the names that the images have for them.

@@ -192,7 +192,16 @@ pub enum Failed {
 
 impl From<Fault> for Failed {
     fn from(fault: Fault) -> Self {
-        Failed::Lost(fault.to_string())
+        match fault.errno {
+            libc::ECONNRESET | libc::EPIPE => Failed::ended(),
+            _ => Failed::Lost(fault.to_string()),
+        }
+    }
+}
+
+impl Failed {
+    fn ended() -> Self {
+        Failed::Lost("criu ended without an answer".to_owned())
     }
 }
 
@@ -235,7 +244,7 @@ pub fn ask(socket: &OwnedFd, kind: Kind, options: &Options, heard: &mut Heard<'_
     loop {
         let (len, fd) = socket::receive(socket.as_fd(), &mut buffer)?;
         if len == 0 {
-            return Err(on_the_way.unwrap_or_else(|| Failed::Lost("criu ended without an answer".to_owned())));
+            return Err(on_the_way.unwrap_or_else(Failed::ended));
         }
         let answer = Answer::read(&buffer[..len]);
         if answer.kind != NOTIFY {
