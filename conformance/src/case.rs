@@ -60,6 +60,8 @@ pub struct Case {
     pub bare: bool,
     /// Why the case cannot tell a runtime that ignores the patched fields from one that obeys them.
     pub blind: Option<String>,
+    /// Why the case is right although no runtime in use passes it.
+    pub note: Option<String>,
 }
 
 impl Case {

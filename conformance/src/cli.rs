@@ -27,11 +27,13 @@ usage: conformance --runtime PATH [--runtime PATH …] [options]
   --markdown FILE        the same table to a file
   --html FILE            the same as one self-contained page
   --json FILE            every outcome, for other programs
+  --from FILE            no run: what --json wrote; several files, also of several hosts, become one table
   --tap-dir DIR          also run each program of DIR with RUNTIME=… in its environment and fold its TAP in
   --jobs N               workers at a time (default: number of CPUs)
   --limit S              seconds for one case (default 60); --call-limit S for one call of the runtime (default 15)
   --probe FILE           the probe (default: conformance-probe beside this program)
-  --work DIR             a directory that does not exist yet (default: below the temporary directory)
+  --work DIR             a directory that does not exist yet (default: below the temporary directory,
+                         or where devices work if they do not there)
   --show NAME            run one case and print everything that was seen
   --list, --clauses      print the cases; print the clauses with the number of cases of each
   --deaf                 run every case with its change left out: what then passes proves nothing
@@ -45,6 +47,7 @@ exit code: 0 all obeyed, 1 a MUST is not obeyed, 2 the suite itself failed
 struct Options {
     runtimes: Vec<(String, Vec<String>)>,
     filters: Vec<String>,
+    sources: Vec<String>,
     values: BTreeMap<String, String>,
     flags: Vec<String>,
 }
@@ -104,6 +107,7 @@ fn parse(args: &[String]) -> Result<Options, String> {
         match name {
             "runtime" => options.runtimes.push(runtime(&value)?),
             "filter" => options.filters.push(value),
+            "from" => options.sources.push(value),
             _ if WITH_VALUE.contains(&name) => drop(options.values.insert(name.to_owned(), value)),
             _ => return Err(format!("--{name}: no such option; see --help")),
         }
@@ -133,6 +137,13 @@ fn act(options: &Options) -> Result<u8, String> {
     }
     if options.flag("clauses") {
         return print(&report::coverage(&clauses, &cases));
+    }
+    if !options.sources.is_empty() {
+        let read = |path: &String| Ok((path.clone(), fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))?));
+        let files: Vec<_> = options.sources.iter().map(read).collect::<Result<_, String>>()?;
+        let results = report::gather::gather(&files, clauses, &cases)?;
+        write_all(options, &results)?;
+        return Ok(results.exit_code(options.flag("strict")));
     }
     let plan = plan(options)?;
     if options.flag("self-test") {
@@ -167,9 +178,7 @@ fn plan(options: &Options) -> Result<Plan, String> {
     let beside = worker.with_file_name("conformance-probe");
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(Plan {
-        work: options
-            .value("work")
-            .map_or_else(|| std::env::temp_dir().join(format!("conformance-{}", std::process::id())), PathBuf::from),
+        work: options.value("work").map_or_else(work_place, PathBuf::from),
         probe: options.value("probe").map_or(beside, PathBuf::from),
         worker,
         jobs: usize::try_from(options.number("jobs", cpus as u64)).unwrap_or(cpus),
@@ -178,6 +187,35 @@ fn plan(options: &Options) -> Result<Plan, String> {
         patience: 6000,
         deaf: options.flag("deaf"),
     })
+}
+
+/// A directory to be made for this run, where devices, programs and set-user-ID bits work: the temporary directory if it allows
+/// them. Bundles on a mount that forbids one of them would make good runtimes fail.
+fn work_place() -> PathBuf {
+    let name = format!("conformance-{}", std::process::id());
+    let temporary = std::env::temp_dir();
+    let places = [temporary.clone(), "/var/tmp".into(), "/var/lib".into(), "/root".into()];
+    let found = places.iter().find(|place| forbids(place).is_none()).unwrap_or(&temporary);
+    if let Some(word) = forbids(&temporary) {
+        let (from, to) = (temporary.display(), found.display());
+        let _gone =
+            writeln!(io::stderr().lock(), "conformance: {from} is mounted {word}; bundles are laid out in {to}");
+    }
+    found.join(name)
+}
+
+/// The first option of the mount below a directory that bundles cannot live with.
+fn forbids(dir: &Path) -> Option<&'static str> {
+    use nix::sys::statvfs::{FsFlags, statvfs};
+    let Ok(about) = statvfs(dir) else { return Some("not at all") };
+    let flags = about.flags();
+    let words = [
+        (FsFlags::ST_NODEV, "nodev"),
+        (FsFlags::ST_NOEXEC, "noexec"),
+        (FsFlags::ST_NOSUID, "nosuid"),
+        (FsFlags::ST_RDONLY, "ro"),
+    ];
+    words.iter().find(|(flag, _)| flags.contains(*flag)).map(|(_, word)| *word)
 }
 
 /// Runs everything against every runtime.
@@ -203,7 +241,8 @@ fn measure(
         if let Some(dir) = options.value("tap-dir") {
             rows.extend(tapdir::run(Path::new(dir), command, plan.limit)?);
         }
-        columns.push(Column { name: name.clone(), version: version(command), rows });
+        let (name, command) = (name.clone(), command.clone());
+        columns.push(Column { name, version: version(&command), host: report::host(), command, rows });
     }
     let clauses = tapdir::with_programs(clauses, &columns);
     Ok(Results { clauses, columns, host: report::host() })

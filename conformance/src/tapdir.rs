@@ -108,9 +108,13 @@ fn parse(name: &str, text: &str, millis: u64) -> Vec<Row> {
             (true, ..) => Verdict::Pass,
             (false, ..) => Verdict::Fail,
         };
-        let message =
-            if verdict == Verdict::Pass { String::new() } else { format!("{what} {directive}").trim().to_owned() };
-        rows.push(row(name, &format!("{} {what}", rows.len() + 1), verdict, message, millis));
+        let message = match verdict {
+            Verdict::Pass => "",
+            Verdict::Skip if word.starts_with("skip") => directive.trim_start()["skip".len()..].trim(),
+            Verdict::Skip => directive.trim(),
+            _ => what.trim(),
+        };
+        rows.push(row(name, &format!("{} {what}", rows.len() + 1), verdict, message.to_owned(), millis));
     }
     if rows.len() < planned || rows.is_empty() {
         let message = format!("{} of {planned} planned points came", rows.len());
@@ -128,6 +132,7 @@ fn row(program: &str, point: &str, verdict: Verdict, message: String, millis: u6
         verdict,
         message,
         millis,
+        note: None,
     }
 }
 
@@ -145,6 +150,7 @@ mod tests {
         let verdicts: Vec<_> = rows.iter().map(|r| r.verdict).collect();
         assert_eq!(verdicts, [Verdict::Pass, Verdict::Fail, Verdict::Skip, Verdict::Skip, Verdict::Fail]);
         assert_eq!(rows[0].title, "1 fine");
+        assert_eq!([1, 2, 3].map(|i| rows[i].message.as_str()), ["bad", "why", "TODO later"]);
         assert!(rows[4].message.contains("4 of 5"));
     }
 

@@ -31,10 +31,9 @@ run_foreground_cases() {
         sh -c 'echo $A $PWD $(id -u):$(id -g)'
     check "$engine: hostname" 0 inside run --rm -h inside "$box" hostname
     check "$engine: standard input" 0 fed fed_cat
-    check "$engine: a memory limit is seen" 0 67108864 run --rm -m 64m "$box" \
-        sh -c 'cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max'
-    check "$engine: a limit of processes is seen" 0 20 run --rm --pids-limit 20 "$box" \
-        sh -c 'cat /sys/fs/cgroup/pids/pids.max 2>/dev/null || cat /sys/fs/cgroup/pids.max'
+    if [ "${limits:-yes}" = yes ]; then
+        run_limit_cases
+    fi
     check "$engine: the default seccomp profile" 0 2 run --rm "$box" sh -c "sed -n 's/^Seccomp:.//p' /proc/self/status"
     check "$engine: all capabilities dropped" 0 0000000000000000 run --rm --cap-drop ALL "$box" \
         sh -c "sed -n 's/^CapBnd:.//p' /proc/self/status"
@@ -43,6 +42,19 @@ run_foreground_cases() {
     check "$engine: a command that is not there is 127" 127 '' run --rm "$box" nothere
     check "$engine: a file that is no program is 126" 126 '' run --rm "$box" /etc/passwd
     check "$engine: a terminal" 0 '*/dev/pts/0*' on_terminal
+}
+
+run_limit_cases() {
+    check "$engine: a memory limit is seen" 0 67108864 run --rm -m 64m "$box" \
+        sh -c 'cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max'
+    check "$engine: a limit of processes is seen" 0 20 run --rm --pids-limit 20 "$box" \
+        sh -c 'cat /sys/fs/cgroup/pids/pids.max 2>/dev/null || cat /sys/fs/cgroup/pids.max'
+}
+
+run_pause_cases() {
+    check "$engine: pause" 0 '*' "${cli[@]}" pause main
+    check "$engine: it is paused" 0 paused status_of main
+    check "$engine: unpause" 0 '*' "${cli[@]}" unpause main
 }
 
 run_detached_cases() {
@@ -57,9 +69,9 @@ run_detached_cases() {
     check "$engine: exec of what is no program is 126" 126 '*' "${cli[@]}" exec main /etc/passwd
     check "$engine: the log has both streams" 0 $'*out*' "${cli[@]}" logs main
     check "$engine: top" 0 '*sleep 1000*' "${cli[@]}" top main
-    check "$engine: pause" 0 '*' "${cli[@]}" pause main
-    check "$engine: it is paused" 0 paused status_of main
-    check "$engine: unpause" 0 '*' "${cli[@]}" unpause main
+    if [ "${limits:-yes}" = yes ]; then
+        run_pause_cases
+    fi
     check "$engine: restart" 0 '*' "${cli[@]}" restart -t 0 main
     check "$engine: it has run twice" 0 '' wait_for has_lines main out 2
     check "$engine: kill" 0 '*' "${cli[@]}" kill main

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::cli::{self, Command, Global, Invocation};
@@ -21,6 +22,8 @@ mod mounts;
 mod ps;
 mod report;
 mod spec;
+mod top;
+mod trace;
 mod update;
 
 /// What a command fails with: what is logged, once, and the exit code.
@@ -63,26 +66,54 @@ impl Context {
         }
     }
 
+    /// The same for a new container. In a runtime directory, what is old and not sticky may be swept by whoever keeps that
+    /// (XDG Base Directory Specification).
+    pub fn root_to_make_in(&self) -> PathBuf {
+        let (root, named) = self.root();
+        if !named && has_runtime_directory() {
+            // Where either fails, making the container's directory says so.
+            let _ = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&root);
+            let _ = std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o1700));
+        }
+        root
+    }
+
     /// Prints to standard output.
     ///
     /// # Errors
     /// What the system says; a reader that has gone is no error.
     pub fn print(&self, text: &str) -> Outcome {
-        match std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
-            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.into()),
-            _ => Ok(0),
+        self.tell(text.as_bytes()).map(|_| 0)
+    }
+
+    /// The same; says whether there is still somebody who reads.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn tell(&self, text: &[u8]) -> Result<bool, Failure> {
+        let mut out = std::io::stdout().lock();
+        match out.write_all(text).and_then(|()| out.flush()) {
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+            told => Ok(told.map(|()| true)?),
         }
     }
 }
 
-/// `/run/tare`, or for anybody but root `$XDG_RUNTIME_DIR/tare`.
+/// `/run/tare`, or for who is not the host's root `$XDG_RUNTIME_DIR/tare`.
 fn default_root() -> PathBuf {
-    if process::effective_ids().0 != 0
+    if has_runtime_directory()
         && let Some(dir) = std::env::var_os("XDG_RUNTIME_DIR").filter(|d| Path::new(d).is_absolute())
     {
         return Path::new(&dir).join("tare");
     }
     PathBuf::from("/run/tare")
+}
+
+/// Whether `$XDG_RUNTIME_DIR` is meant for what this process keeps. The host's root has /run, whatever its session has set;
+/// root of a user namespace is a plain user who is called so, or a whole system whose root logged in.
+fn has_runtime_directory() -> bool {
+    process::effective_ids().0 != 0
+        || (crate::run::proc::in_user_namespace() && std::env::var_os("USER").is_none_or(|user| user != "root"))
 }
 
 /// Reads a command line, `argv[0]` included, and does what it says. An error is printed once.
@@ -94,7 +125,7 @@ pub fn main(argv: &[OsString]) -> u8 {
             return rejected.error.exit_code;
         }
     };
-    if matches!(command, Command::Create(_) | Command::Run(_) | Command::Exec(_))
+    if matches!(command, Command::Create(_) | Command::Run(_) | Command::Trace(_) | Command::Exec(_))
         && let Err(fault) = protect::executable()
     {
         let text = format!("cannot protect {name} from the container: {fault}");
@@ -102,7 +133,9 @@ pub fn main(argv: &[OsString]) -> u8 {
         return 1;
     }
     let inherited = match &command {
-        Command::Create(ask) | Command::Run(cli::Run { create: ask, .. }) => create::inherited(ask.preserve_fds),
+        Command::Create(ask)
+        | Command::Run(cli::Run { create: ask, .. })
+        | Command::Trace(cli::Trace { run: cli::Run { create: ask, .. }, .. }) => create::inherited(ask.preserve_fds),
         Command::Exec(ask) => create::inherited(ask.preserve_fds).map_err(|f| Failure { code: 255, ..f }),
         _ => Ok(()),
     };
@@ -129,6 +162,7 @@ fn run(cx: &Context, command: Command) -> Outcome {
     match command {
         Command::Create(ask) => create::create(cx, ask),
         Command::Run(ask) => create::run(cx, ask),
+        Command::Trace(ask) => trace::trace(cx, ask),
         Command::Exec(ask) => exec::exec(cx, ask),
         Command::Start(ask) => done(container::start(&root, &ask.id)),
         Command::State(ask) => list::state(cx, &ask.id),
@@ -140,6 +174,7 @@ fn run(cx: &Context, command: Command) -> Outcome {
         Command::Restore(ask) => checkpoint::restore(cx, *ask),
         Command::Update(ask) => update::update(cx, &ask),
         Command::Events(ask) => events::events(cx, &ask),
+        Command::Top(ask) => top::top(cx, &ask),
         Command::Ps(ask) => ps::ps(cx, &ask),
         Command::MountsAdd(ask) => mounts::add(cx, &ask),
         Command::MountsRemove(ask) => mounts::remove(cx, &ask),

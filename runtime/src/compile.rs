@@ -8,7 +8,7 @@ use std::ffi::CString;
 use crate::error::{Problem, Problems};
 use crate::facts::Facts;
 use crate::field::Field;
-use crate::op::{InitOp, Kind, Slot};
+use crate::op::{InitOp, Kind, ParentOp, Slot};
 use crate::plan::{Lanes, Mark, Plan, Step};
 use crate::request::Request;
 use crate::spec::{Linux, Spec};
@@ -21,6 +21,7 @@ pub mod exec;
 mod hooks;
 pub mod mounts;
 pub mod namespaces;
+mod net_devices;
 pub mod options;
 mod process;
 pub mod restore;
@@ -56,13 +57,23 @@ struct Chapter<'a> {
 }
 
 impl Chapter<'_> {
-    /// A slot with a proc filesystem that is ours: that of `mounts` where there is one, else one made for the purpose.
+    /// A slot with a proc filesystem that is ours: that of `mounts` where there is one, else one made for the purpose, or
+    /// the runtime's where the kernel would refuse that, whose pid namespace is none of the container's.
     fn procfs(&mut self, from: &Field) -> Slot {
         if let Some(slot) = self.procfs {
             return slot;
         }
-        let slot = self.lanes.slot("our own proc");
-        self.lanes.init.push(Step::init(InitOp::Procfs(slot), from.clone()));
+        let makes = self.namespaces.is_new(Kind::Pid) || !(self.namespaces.user || self.facts.rootless());
+        let slot = if makes && self.target.is_none() {
+            let slot = self.lanes.slot("our own proc");
+            self.lanes.init.push(Step::init(InitOp::Procfs(slot), from.clone()));
+            slot
+        } else {
+            let slot = self.lanes.slot("the runtime's proc");
+            let op = ParentOp::OpenDirectory { path: c"/proc".to_owned(), slot };
+            self.lanes.before.push(Step::parent(op, from.clone()));
+            slot
+        };
         self.procfs = Some(slot);
         slot
     }
@@ -98,11 +109,11 @@ pub fn compile(spec: &Spec<'_>, facts: &Facts, request: &Request) -> Result<Comp
 
 fn write_chapters(ch: &mut Chapter<'_>) {
     refuse_what_waits(ch);
-    let groups = cgroups::make(ch);
+    let mut groups = cgroups::make(ch);
     namespaces::clone_and_join(ch, groups.start_in);
     process::oom_score_adj(ch);
     namespaces::map_ids(ch);
-    cgroups::enter(ch, &groups);
+    cgroups::enter(ch, &mut groups);
     process::session(ch);
     rootfs::open(ch);
     mounts::all(ch, &groups);
@@ -111,6 +122,7 @@ fn write_chapters(ch: &mut Chapter<'_>) {
     devices::all(ch);
     process::terminal(ch);
     mark_last(&mut ch.lanes.init, Mark::MountsDone);
+    net_devices::all(ch);
     hooks::runtime(ch);
     hooks::create_container(ch);
     namespaces::names(ch);
@@ -138,6 +150,9 @@ fn refuse_what_waits(ch: &mut Chapter<'_>) {
             "a container of an unprivileged user needs a user namespace",
             "`spec --rootless` writes a config that has one",
         );
+    }
+    if ch.linux.mount_label.as_deref().is_some_and(|l| !l.is_empty()) && !ch.facts.selinux {
+        ch.problems.error(Field::new("linux.mountLabel"), "is set, but SELinux is not enabled on this host");
     }
     if ch.namespaces.joins(Kind::Mount) && ch.request.no_pivot {
         ch.problems.error(Field::new("--no-pivot"), "has no meaning in a mount namespace that is joined");

@@ -1,10 +1,13 @@
 //! The life of a container, told as short stories: create, start, kill, delete.
 
+use std::io::Read as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use crate::compile::{self, Compiled};
 use crate::error::{Problem, Problems};
+use crate::facts::Facts;
 use crate::notify::{self, Notify};
 use crate::op::HookOp;
 use crate::plan::Plan;
@@ -27,10 +30,13 @@ pub mod mounts;
 pub mod pause;
 pub mod restore;
 pub mod status;
+pub mod trace;
 pub mod update;
+pub mod usage;
 pub mod watch;
 
 pub use status::{Status, status};
+use trace::{Trace, phase};
 pub use watch::processes;
 
 /// How long a killed process may take to go before that is an error.
@@ -103,7 +109,7 @@ impl Bundle {
         let why = |path: &Path, e: &std::io::Error| Error::new(format!("bundle {}: {}", path.display(), io_text(e)));
         let path = path.canonicalize().map_err(|e| why(path, &e))?;
         let config = path.join("config.json");
-        let text = std::fs::read(&config).map_err(|e| why(&config, &e))?;
+        let text = read_bounded(&config).map_err(|e| why(&config, &e))?;
         let path = path.into_os_string().into_string().map_err(|_| Error::new("the bundle's path is no UTF-8"))?;
         Ok(Bundle { path, text })
     }
@@ -115,6 +121,16 @@ impl Bundle {
     pub fn spec(&self) -> Result<(Spec<'_>, Vec<Problem>)> {
         Ok(parse::config(&self.text)?)
     }
+}
+
+/// Reads a configuration as far as one may go, and one byte more, by which the reader knows that it is too long (rule R11).
+///
+/// # Errors
+/// What the system says.
+pub fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    std::fs::File::open(path)?.take(parse::SIZE_LIMIT as u64 + 1).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// What `create` and `run` are asked for.
@@ -130,6 +146,8 @@ pub struct Create {
     pub strict: bool,
     /// Where the pid is written.
     pub pid_file: Option<PathBuf>,
+    /// Notes what takes how long, where that was asked for.
+    pub trace: Option<Rc<Trace>>,
 }
 
 /// A container that was made and stands ready.
@@ -142,6 +160,16 @@ pub struct Created {
     pub warnings: Vec<Problem>,
     plan: Plan,
     ready: Ready,
+    trace: Option<Rc<Trace>>,
+}
+
+/// What this plan depends on of the host.
+fn facts(spec: &Spec<'_>, request: &Request) -> Result<Facts> {
+    let mut facts = host::facts(Some(spec))?;
+    if request.systemd {
+        facts.systemd = Some(host::systemd(request.rootless)?);
+    }
+    Ok(facts)
 }
 
 /// Compiles a bundle for this host.
@@ -149,7 +177,7 @@ pub struct Created {
 /// # Errors
 /// Every problem of the configuration.
 pub fn compile(spec: &Spec<'_>, request: &Request) -> Result<Compiled> {
-    let facts = host::facts(Some(spec))?;
+    let facts = facts(spec, request)?;
     // Each phase has code of its own: what the one before needed goes, so that the peak is that of one.
     forget_code();
     let compiled = compile::compile(spec, &facts, request)?;
@@ -170,18 +198,23 @@ pub fn create(bundle: &Bundle, ask: Create, warn: &mut dyn FnMut(String)) -> Res
     if ask.strict && !unknown.is_empty() {
         return Err(Problems { errors: unknown, warnings: Vec::new() }.into());
     }
-    let Compiled { plan, warnings } = compile(&spec, &ask.request)?;
+    let trace = ask.trace.clone();
+    phase(&trace, "parse the config");
+    let compiled = compile(&spec, &ask.request);
+    phase(&trace, "probe the host, compile and check the plan");
+    let Compiled { plan, warnings } = compiled?;
     parent::foresee(&plan).map_err(Error::new)?;
     let dir = state::create(&ask.root, &ask.request.id)?;
     let id = ask.request.id.clone();
     let made = walk_in(&dir, bundle, &spec, &plan, ask);
     match made {
-        Ok((record, ready)) => Ok(Created { dir, record, warnings, plan, ready }),
+        Ok((record, ready)) => Ok(Created { dir, record, warnings, plan, ready, trace }),
         Err(error) => {
             // runtime.md, Lifecycle, steps 3 to 5: after a hook that failed the life goes on at step 12.
             let hooks = if error.hook { compile::late_hooks(&spec, &id, &bundle.path, "poststop") } else { Vec::new() };
             let error = withdraw(&dir, error);
             poststop(hooks, warn);
+            phase(&trace, "undo all of it");
             Err(error)
         }
     }
@@ -204,6 +237,13 @@ fn withdraw(dir: &Dir, why: Error) -> Error {
 fn walk_in(dir: &Dir, bundle: &Bundle, spec: &Spec<'_>, plan: &Plan, ask: Create) -> Result<(Record, Ready)> {
     let mut journal = Journal { boot_id: state::boot_id(), undo: plan.undos() };
     undo::foresee(&mut journal.undo);
+    let theirs = |id: &str| state::open(&ask.root, id).map(|other| other.journal().undo).unwrap_or_default();
+    let others = || state::ids(&ask.root).unwrap_or_default().into_iter().filter(|id| *id != dir.id);
+    if let Some((group, id)) = undo::shared(&journal.undo, others, theirs) {
+        let text =
+            format!("linux.cgroupsPath: cgroup {group} is that of container {id}: deleting one would end the other");
+        return Err(Error::new(text));
+    }
     dir.write_journal(&journal)?;
     dir.write("config.json", &bundle.text)?;
     if ask.request.notify_socket.is_some() {
@@ -211,10 +251,16 @@ fn walk_in(dir: &Dir, bundle: &Bundle, spec: &Spec<'_>, plan: &Plan, ask: Create
     }
     let gate = if ask.request.gated { Some(dir.make_gate()?) } else { None };
     let rootfs = rootfs(bundle, spec);
-    let walked = walk::walk(plan, Means { gate, console: ask.console });
+    let trace = ask.trace;
+    let watch = trace.as_ref().map(|trace| trace.watch(plan)).transpose()?.unwrap_or_default();
+    phase(&trace, "make the state directory and its journal");
+    let walked = walk::walk(plan, Means { gate, console: ask.console, watch });
+    phase(&trace, trace::WALK);
     let ready = walked.map_err(|e| e.explained_in(Path::new(&rootfs)))?;
+    undo::forget_unmade(&mut journal.undo, plan);
     let record = record(bundle, spec, journal, &ask.request, ready.pid);
     let saved = save(dir, &record, ask.pid_file.as_deref());
+    phase(&trace, "save the state");
     if let Err(error) = saved {
         let _ = process::pidfd_kill(ready.pidfd.as_fd(), libc::SIGKILL);
         let _ = process::wait(ready.pidfd.as_fd(), true);
@@ -310,7 +356,7 @@ impl Created {
         if self.record.request.gated {
             self.dir.unlock();
         }
-        Ok(Started { dir: self.dir, record: self.record, plan: self.plan, ready: self.ready })
+        Ok(Started { dir: self.dir, record: self.record, plan: self.plan, ready: self.ready, trace: self.trace })
     }
 }
 
@@ -322,6 +368,7 @@ pub struct Started {
     pub record: Record,
     plan: Plan,
     ready: Ready,
+    trace: Option<Rc<Trace>>,
 }
 
 impl Started {
@@ -337,7 +384,9 @@ impl Started {
     pub fn until_running(&self, warn: &mut dyn FnMut(String)) -> Result<()> {
         let executed = self.ready.until_executed(&self.plan);
         let executed = executed.map_err(|e| Error::from(e.explained_in(Path::new(&self.record.rootfs))));
+        phase(&self.trace, trace::RELEASE);
         let running = executed.and_then(|()| poststart(&self.dir, &self.record));
+        phase(&self.trace, "run the poststart hooks");
         if running.is_err() {
             let _ = process::pidfd_kill(self.ready.pidfd.as_fd(), libc::SIGKILL);
             let _ = process::wait(self.ready.pidfd.as_fd(), true);
@@ -454,10 +503,13 @@ pub fn kill(root: &Path, id: &str, signal: i32, all: bool) -> Result<()> {
 fn kill_everyone(record: &Record, signal: i32) -> Result<()> {
     let groups = undo::groups(&record.undo);
     if groups.is_empty() {
-        // Without a cgroup nobody but init is known.
-        return match status::init(record).map(|pidfd| process::pidfd_kill(pidfd.as_fd(), signal)) {
-            Some(Err(f)) if f.errno != libc::ESRCH => Err(f.into()),
-            _ => Ok(()),
+        let Some(init) = status::init(record) else { return Ok(()) };
+        // Init goes last: with it go the others, and until then no pid can have become another namespace's.
+        let others = watch::without_cgroup(record).into_iter().filter(|pid| *pid != record.pid);
+        let sent = others.map(|pid| process::kill(pid, signal)).chain([process::pidfd_kill(init.as_fd(), signal)]);
+        return match sent.filter_map(std::result::Result::err).find(|f| f.errno != libc::ESRCH) {
+            Some(fault) => Err(fault.into()),
+            None => Ok(()),
         };
     }
     cgroup::signal_all(&groups, signal)?;
@@ -540,7 +592,11 @@ fn destroy(dir: &Dir, record: Option<&Record>) -> Result<()> {
     }
     // With the init of a pid namespace all in it are gone.
     if !record.is_some_and(|r| r.own_pid_namespace) {
-        cgroup::kill_all(&undo::groups(undos))?;
+        // Until there is a record nobody but init was in them, and it does not outlive its creator: who is in one that was
+        // there before is another's.
+        let mut groups = undo::groups(undos);
+        groups.retain(|g| record.is_some() || undo::makes(undos, g));
+        cgroup::kill_all(&groups)?;
     }
     let left = undo::replay(undos);
     if !left.is_empty() {

@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::fmt::Write as _;
 
 use crate::abi::{CAPABILITIES, RLIMITS, attr, clone, file, propagation};
+use crate::op::unit::Unit;
 use crate::op::{
     Attr, CapSets, DeviceOp, EnterRoot, InitOp, JoinerOp, MountOp, MountSource, NodeMask, ParentOp, Rlimit, Scheduler,
     Tasks,
@@ -39,10 +40,14 @@ fn parent(op: &ParentOp) -> String {
             if mapping.is_some() { "its mapping" } else { "the container's" },
             if *recursive { ", with all below" } else { "" }
         ),
+        ParentOp::MakeCgroup(group) if group.optional => format!("make cgroup {}, unless that is denied", group.dir()),
         ParentOp::MakeCgroup(group) => format!("make cgroup {}", group.dir()),
+        ParentOp::StartUnit(unit) => start_unit(unit),
+        ParentOp::AdoptCgroup(group) => format!("complete systemd's cgroup {}", group.dir()),
         ParentOp::OpenCgroup { group, .. } => format!("open cgroup {}", group.dir()),
         ParentOp::WriteCgroup { group, write } => format!("write {:?} to {}/{}", write.value, group.dir(), write.file),
         ParentOp::AttachDevices { group, .. } => format!("attach device program to {}", group.dir()),
+        ParentOp::Delegate { group, uid } => format!("give cgroup {} to user {uid}", group.dir()),
         ParentOp::OpenProcess { pid, .. } => format!("open the container's init, pid {pid}, and check that it is that"),
         ParentOp::OpenDirectory { path, .. } => format!("open {}", text(path)),
         ParentOp::Affinity(mask) => format!("run on CPUs {}", cpus(mask)),
@@ -63,8 +68,10 @@ fn parent(op: &ParentOp) -> String {
         }
         ParentOp::Rlimit(rlimit) => resource_limit(rlimit),
         ParentOp::OomScoreAdj(score) => format!("set oom_score_adj to {score}"),
-        ParentOp::Scheduler(s) => scheduling(s),
+        ParentOp::Scheduler { scheduler, .. } => scheduling(scheduler),
         ParentOp::IoPriority(value) => io_priority(*value),
+        ParentOp::MoveNetDevice { name, inside } if name == inside => format!("move network device {name:?} inside"),
+        ParentOp::MoveNetDevice { name, inside } => format!("move network device {name:?} inside as {inside:?}"),
         ParentOp::Hook(hook) => format!("run {} hook {}", hook.kind, text(&hook.path)),
         ParentOp::CheckCgroups(groups) => match groups.as_slice() {
             [one] => format!("check that init is in {}", one.dir()),
@@ -72,6 +79,19 @@ fn parent(op: &ParentOp) -> String {
         },
         ParentOp::SendListener { path, .. } => format!("send the notification descriptor to {}", text(path)),
     }
+}
+
+/// The unit with its properties, without those that all of them have.
+fn start_unit(unit: &Unit) -> String {
+    const USUAL: [&str; 4] = ["Description", "DefaultDependencies", "CollectMode", "Delegate"];
+    let whose = if unit.manager.user { "the user's systemd" } else { "systemd" };
+    let with = if unit.attach { " with init" } else { "" };
+    let mut line = format!("let {whose} start {}{with}:", unit.name);
+    let told = |name: &str| !USUAL.contains(&name) && !name.ends_with("Accounting");
+    for property in unit.properties.iter().filter(|p| told(&p.name)) {
+        let _ = write!(line, " {}={}", property.name, property.value);
+    }
+    line
 }
 
 fn resource_limit(rlimit: &Rlimit) -> String {
@@ -124,13 +144,20 @@ fn limit(value: u64) -> String {
     if value == u64::MAX { "unlimited".to_owned() } else { value.to_string() }
 }
 
+/// So many extents of an id mapping are told one by one.
+const MANY: usize = 16;
+
 fn extents(map: &str) -> String {
     let extent = |line: &str| {
         let mut n = line.split(' ');
         let (inside, outside, size) = (n.next()?, n.next()?, n.next()?);
         Some(format!("{inside} = {outside} ({size} ids)"))
     };
-    map.lines().filter_map(extent).collect::<Vec<_>>().join(", ")
+    let all: Vec<_> = map.lines().filter_map(extent).collect();
+    match all.get(MANY..) {
+        Some(more @ [_, ..]) => format!("{}, and {} more", all[..MANY].join(", "), more.len()),
+        _ => all.join(", "),
+    }
 }
 
 fn maps(uid: &str, gid: &str) -> String {
@@ -162,6 +189,7 @@ fn joiner(op: &JoinerOp) -> String {
         JoinerOp::Undumpable => "forbid ptrace and core dumps until exec".to_owned(),
         JoinerOp::Attach(tasks) => attach(tasks),
         JoinerOp::Affinity(mask) => format!("run on CPUs {}", cpus(mask)),
+        JoinerOp::OomScoreAdj(score) => format!("set oom_score_adj to {}", text(score)),
         JoinerOp::JoinProcess { kinds, .. } => {
             format!("join init's{}", namespaces(*kinds).replacen(" with new", "", 1))
         }
@@ -398,17 +426,69 @@ fn sets_text(sets: CapSets) -> String {
     if sets.inheritable == 0 { same } else { format!("{same}; inheritable {}", capabilities(sets.inheritable)) }
 }
 
+/// A step of a plan in words, for programs.
+#[derive(Debug, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepInWords {
+    step: usize,
+    lane: &'static str,
+    from: String,
+    does: String,
+    /// The number of the step of another lane that must be done before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<usize>,
+    /// Errnos that are no failure.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    at_errors: Vec<String>,
+    /// What is done at these errnos; nothing where they are lived with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instead: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    undo: Option<Undo>,
+    /// Whether `create` does it; the rest comes with `start`.
+    in_create: bool,
+}
+
+/// A plan as a list of steps, counted from 1 as in the text.
+pub fn steps(plan: &Plan) -> Vec<StepInWords> {
+    let created = created(plan);
+    let words = plan.steps.iter().enumerate().map(|(n, step)| {
+        let (at_errors, instead) = match &step.on_err {
+            OnErr::Fail => (&[][..], None),
+            OnErr::Skip(errnos) => (*errnos, None),
+            OnErr::Else(errnos, other) => (*errnos, Some(act(other))),
+        };
+        StepInWords {
+            step: n + 1,
+            lane: lane(&step.act),
+            from: step.from.to_string(),
+            does: act(&step.act),
+            after: step.waits.and_then(|mark| plan.reached_by(mark)).map(|n| n + 1),
+            at_errors: at_errors.iter().map(|e| errno_name(*e)).collect(),
+            instead,
+            undo: step.undo.clone(),
+            in_create: n < created || plan.joins_process(),
+        }
+    });
+    words.collect()
+}
+
+/// Who acts, in a word.
+pub fn lane(act: &Act) -> &'static str {
+    match act.lane() {
+        Lane::Parent => "parent",
+        Lane::Joiner => "joiner",
+        Lane::Init => "init",
+    }
+}
+
 /// A plan as text.
 pub fn plan(plan: &Plan) -> String {
     let mut out = String::new();
     let width = plan.steps.iter().map(|s| s.from.to_string().chars().count()).max().unwrap_or(0).min(40);
     let created = created(plan);
     for (n, step) in plan.steps.iter().enumerate() {
-        let lane = match step.act.lane() {
-            Lane::Parent => "parent",
-            Lane::Joiner => "joiner",
-            Lane::Init => "init",
-        };
+        let lane = lane(&step.act);
         let mut line = format!("{:>3} {lane:<6}  {:<width$}  {}", n + 1, step.from.to_string(), act(&step.act));
         if let Some(mark) = step.waits {
             let after = plan.reached_by(mark).map_or_else(|| "nothing".to_owned(), |n| (n + 1).to_string());
@@ -425,6 +505,7 @@ pub fn plan(plan: &Plan) -> String {
         }
         match &step.undo {
             None => {}
+            Some(Undo::Unit { .. }) => line.push_str("  (undo: stop it)"),
             Some(Undo::Cgroup { .. }) => line.push_str("  (undo: remove it)"),
             Some(Undo::Unmount { .. }) => line.push_str("  (undo: detach it)"),
         }
@@ -471,6 +552,7 @@ fn errno_name(errno: i32) -> String {
     let names = [
         (1, "EPERM"),
         (2, "ENOENT"),
+        (9, "EBADF"),
         (13, "EACCES"),
         (16, "EBUSY"),
         (17, "EEXIST"),
@@ -495,6 +577,7 @@ fn mark_name(mark: Mark) -> &'static str {
         Mark::MapsWritten => "ids mapped",
         Mark::TreesMapped => "bind sources mapped",
         Mark::MountsDone => "mounts done",
+        Mark::NetDevicesMoved => "network devices moved",
         Mark::RuntimeHooksDone => "runtime hooks done",
         Mark::FilterLoaded => "filter loaded",
         Mark::ListenerSent => "listener sent",

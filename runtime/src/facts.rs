@@ -2,6 +2,8 @@
 //!
 //! Nothing that a root filesystem controls is a fact. [`crate::host`] finds them; tests make them up.
 
+use crate::op::unit::Manager;
+
 /// What a plan depends on, of the host and of the runtime's own process.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
@@ -11,6 +13,8 @@ pub struct Facts {
     pub gid: u32,
     /// Whether the runtime runs in a user namespace that is not the host's.
     pub in_user_namespace: bool,
+    /// Whether setgroups(2) is denied in the runtime's own user namespace, and so in all below it.
+    pub setgroups_denied: bool,
     /// The runtime's permitted capabilities, as bits.
     pub permitted: u64,
     /// The runtime's bounding set, as bits.
@@ -19,6 +23,8 @@ pub struct Facts {
     pub last_cap: u8,
     /// The cgroup hierarchies.
     pub cgroups: Cgroups,
+    /// The systemd that makes cgroups, where it is asked to.
+    pub systemd: Option<Systemd>,
     /// Whether AppArmor is at work.
     pub apparmor: bool,
     /// Whether SELinux is at work.
@@ -31,6 +37,11 @@ impl Facts {
     /// Whether the runtime lacks the rights of the host's root.
     pub fn rootless(&self) -> bool {
         self.uid != 0 || self.in_user_namespace
+    }
+
+    /// Whether the runtime has the rights to mounts and namespaces, those of its own user namespace at least.
+    pub fn administers(&self) -> bool {
+        self.permitted & crate::abi::CAP_SYS_ADMIN != 0
     }
 
     /// The facts of an ordinary host: root, cgroup v2 with the usual controllers, no LSM. For goldens and examples.
@@ -52,6 +63,17 @@ impl Facts {
             ..Facts::default()
         }
     }
+}
+
+/// A running systemd.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Systemd {
+    /// How it is reached.
+    pub manager: Manager,
+    /// Its version: 257.
+    pub version: u32,
+    /// The cgroup below which its units are: `/`, or `/user.slice/user-1000.slice/user@1000.service`.
+    pub cgroup: String,
 }
 
 /// The hierarchies that are mounted; a hybrid host has both kinds.

@@ -17,73 +17,7 @@ pub const SPEC_VERSION_MIN: &str = "1.0.0";
 
 /// Every mount option that is an attribute, a propagation or a request to the runtime; all else in a mount's options is
 /// the filesystem's own business. Sorted.
-pub const MOUNT_OPTIONS: &[&str] = &[
-    "async",
-    "atime",
-    "bind",
-    "copy-symlink",
-    "defaults",
-    "dest-nofollow",
-    "dev",
-    "diratime",
-    "dirsync",
-    "exec",
-    "idmap",
-    "iversion",
-    "lazytime",
-    "loud",
-    "mand",
-    "noatime",
-    "nodev",
-    "nodiratime",
-    "noexec",
-    "noiversion",
-    "nolazytime",
-    "nomand",
-    "norelatime",
-    "nostrictatime",
-    "nosuid",
-    "nosymfollow",
-    "private",
-    "ratime",
-    "rbind",
-    "rdev",
-    "rdiratime",
-    "relatime",
-    "remount",
-    "rexec",
-    "ridmap",
-    "rnoatime",
-    "rnodev",
-    "rnodiratime",
-    "rnoexec",
-    "rnorelatime",
-    "rnostrictatime",
-    "rnosuid",
-    "rnosymfollow",
-    "ro",
-    "rprivate",
-    "rrelatime",
-    "rro",
-    "rrw",
-    "rshared",
-    "rslave",
-    "rstrictatime",
-    "rsuid",
-    "rsymfollow",
-    "runbindable",
-    "rw",
-    "shared",
-    "silent",
-    "slave",
-    "src-nofollow",
-    "strictatime",
-    "suid",
-    "symfollow",
-    "sync",
-    "tmpcopyup",
-    "unbindable",
-];
+pub const MOUNT_OPTIONS: &[&str] = crate::compile::options::KNOWN;
 
 /// Every capability, by its number: the place in this list (linux/capability.h).
 pub const CAPABILITIES: &[&str] = &crate::abi::CAPABILITIES;
@@ -91,9 +25,9 @@ pub const CAPABILITIES: &[&str] = &crate::abi::CAPABILITIES;
 const HOOKS: &[&str] = &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 const NAMESPACES: &[&str] = &["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"];
 
-/// Annotations of a config that change what the runtime does, which an engine should not let untrusted users set: none
-/// does.
-pub const UNSAFE_ANNOTATIONS: &[&str] = &[];
+/// Annotations of a config that change what the runtime does, which an engine should not let untrusted users set; a dot at the
+/// end stands for all that begin so.
+pub const UNSAFE_ANNOTATIONS: &[&str] = &["org.systemd.property."];
 
 /// The names that the seccomp compiler knows.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -266,14 +200,14 @@ pub fn features_json(seccomp: Seccomp) -> Result<String, serde_json::Error> {
         linux: Linux {
             namespaces: NAMESPACES,
             capabilities: CAPABILITIES,
-            cgroup: Cgroup { v1: true, v2: true, systemd: false, systemd_user: false, rdma: true },
+            cgroup: Cgroup { v1: true, v2: true, systemd: true, systemd_user: true, rdma: true },
             seccomp,
             apparmor: yes(),
             selinux: yes(),
             memory_policy: MemoryPolicy { modes: MEMORY_MODES, flags: MEMORY_FLAGS },
             intel_rdt: IntelRdt { enabled: false, schemata: false, monitoring: false },
             mount_extensions: MountExtensions { idmap: yes() },
-            net_devices: Enabled { enabled: false },
+            net_devices: yes(),
         },
         annotations: Annotations { checkpoint: "true", commit: COMMIT, version: VERSION },
         potentially_unsafe_config_annotations: UNSAFE_ANNOTATIONS,

@@ -5,8 +5,9 @@ pub mod doctor;
 use std::ffi::CStr;
 
 use crate::abi::CAPABILITIES;
-use crate::facts::Facts;
-use crate::run::cgroup;
+use crate::compile::exec::Ask;
+use crate::facts::{Cgroups, Facts, Systemd};
+use crate::run::{cgroup, proc, systemd};
 use crate::spec::{Process, Spec};
 use crate::sys::{fs, process};
 
@@ -22,28 +23,79 @@ impl std::fmt::Display for HostError {
 
 impl std::error::Error for HostError {}
 
+/// What a plan depends on, beside what every plan does.
+#[derive(Clone, Copy)]
+struct Need {
+    cgroups: bool,
+    apparmor: bool,
+    selinux: bool,
+    filter: bool,
+}
+
 /// Probes the host, as far as a configuration depends on it; without one, whatever any could depend on.
 ///
 /// # Errors
 /// /proc cannot be read, or the cgroup filesystem is mounted in a way that is none of the known ones.
 pub fn facts(spec: Option<&Spec<'_>>) -> Result<Facts, HostError> {
     let process = |label: fn(&Process<'_>) -> bool| spec.is_none_or(|s| s.process.as_ref().is_some_and(label));
-    let filter = spec.is_none_or(|s| s.linux.as_ref().is_some_and(|l| l.seccomp.is_some()));
+    let mount_label = spec.is_none_or(|s| s.linux.as_ref().is_some_and(|l| l.mount_label.is_some()));
+    probe(Need {
+        cgroups: true,
+        apparmor: process(|p| p.apparmor_profile.is_some()),
+        selinux: mount_label || process(|p| p.selinux_label.is_some()),
+        filter: spec.is_none_or(has_filter),
+    })
+}
+
+/// Probes the host as far as a process depends on it that is put into a container: its cgroups are known already.
+///
+/// # Errors
+/// /proc cannot be read.
+pub fn facts_of_exec(spec: &Spec<'_>, ask: &Ask<'_>) -> Result<Facts, HostError> {
+    let process = |label: fn(&Process<'_>) -> bool| {
+        spec.process.as_ref().is_some_and(label) || ask.process.as_ref().is_some_and(label)
+    };
+    probe(Need {
+        cgroups: false,
+        apparmor: ask.flags.apparmor.is_some() || process(|p| p.apparmor_profile.is_some()),
+        selinux: ask.flags.process_label.is_some() || process(|p| p.selinux_label.is_some()),
+        filter: has_filter(spec),
+    })
+}
+
+fn has_filter(spec: &Spec<'_>) -> bool {
+    spec.linux.as_ref().is_some_and(|l| l.seccomp.is_some())
+}
+
+fn probe(need: Need) -> Result<Facts, HostError> {
     let (permitted, bounding) = held()?;
     let (uid, gid) = process::effective_ids();
+    let in_user_namespace = proc::in_user_namespace();
     Ok(Facts {
         uid,
         gid,
-        in_user_namespace: in_user_namespace(),
+        in_user_namespace,
+        systemd: None,
+        setgroups_denied: in_user_namespace && proc::denies_setgroups("self"),
         permitted,
         bounding,
         last_cap: last_cap(),
-        cgroups: cgroup::probe().map_err(|e| HostError(e.to_string()))?,
-        apparmor: process(|p| p.apparmor_profile.is_some()) && is_yes(c"/sys/module/apparmor/parameters/enabled"),
-        selinux: process(|p| p.selinux_label.is_some()) && fs::inode(c"/sys/fs/selinux/enforce").is_ok(),
-        seccomp_flags: if filter { seccomp_flags() } else { 0 },
+        cgroups: if need.cgroups { cgroup::probe().map_err(|e| HostError(e.to_string()))? } else { Cgroups::default() },
+        apparmor: need.apparmor && is_yes(c"/sys/module/apparmor/parameters/enabled"),
+        selinux: need.selinux && fs::inode(c"/sys/fs/selinux/enforce").is_ok(),
+        seccomp_flags: if need.filter { seccomp_flags() } else { 0 },
     })
 }
+
+/// Finds the systemd that is to make the cgroups. `rootless` says whether it is the user's own; `None`: as the user is.
+///
+/// # Errors
+/// There is none, or it does not answer.
+pub fn systemd(rootless: Option<bool>) -> Result<Systemd, HostError> {
+    systemd::find(rootless).map_err(|e| HostError(format!("--systemd-cgroup: {e}{HINT}")))
+}
+
+const HINT: &str = " (hint: let the engine use cgroupfs, or --cgroup-manager cgroupfs)";
 
 /// The permitted and the bounding set.
 ///
@@ -60,11 +112,6 @@ fn held() -> Result<(u64, u64), HostError> {
         text.and_then(|t| u64::from_str_radix(t.trim(), 16).ok()).unwrap_or(0)
     };
     Ok((set("CapPrm:"), set("CapBnd:")))
-}
-
-/// The host's own user namespace has a fixed inode number (PROC_USER_INIT_INO, linux/proc_ns.h).
-fn in_user_namespace() -> bool {
-    fs::inode(c"/proc/self/ns/user").is_ok_and(|inode| inode != 0xEFFF_FFFD)
 }
 
 /// The highest capability that the kernel knows: those of the table are asked for from above, mostly once.

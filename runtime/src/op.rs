@@ -11,9 +11,11 @@ pub use crate::abi::{CapSets, NodeMask, Scheduler};
 
 pub mod cgroup;
 pub mod seccomp;
+pub mod unit;
 
 use cgroup::{DeviceProgram, Group, Write};
 use seccomp::Filter;
+use unit::Unit;
 
 /// A place for a file descriptor that appears while walking: written once, before it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,6 +85,10 @@ pub enum ParentOp {
     },
     /// Makes the container's cgroup in one hierarchy.
     MakeCgroup(Group),
+    /// Lets systemd make a transient unit, with its cgroups, and put init into it; waits until that is done.
+    StartUnit(Box<Unit>),
+    /// Readies the cgroup of such a unit in one hierarchy, and makes it where systemd does not care for the hierarchy.
+    AdoptCgroup(Group),
     /// Opens a cgroup (v2: its directory; v1: its `tasks`), for the clone or the attach.
     OpenCgroup {
         /// The cgroup.
@@ -103,6 +109,13 @@ pub enum ParentOp {
         group: Group,
         /// The program.
         program: DeviceProgram,
+    },
+    /// Gives a cgroup v2 to the container's user (config-linux.md, "Cgroup ownership").
+    Delegate {
+        /// The cgroup.
+        group: Group,
+        /// The user, in the runtime's user namespace.
+        uid: u32,
     },
     /// Opens the container's init (pidfd_open(2)) and checks that it is still that process and no other of its number.
     OpenProcess {
@@ -149,9 +162,21 @@ pub enum ParentOp {
     /// Writes init's oom_score_adj.
     OomScoreAdj(i32),
     /// Sets init's scheduling (sched_setattr(2)).
-    Scheduler(Scheduler),
+    Scheduler {
+        /// What it is to be.
+        scheduler: Scheduler,
+        /// Whether the container has CPUs of its own, which some policies do not bear.
+        confined: bool,
+    },
     /// Sets init's I/O priority (ioprio_set(2)).
     IoPriority(i32),
+    /// Moves a network device into the container's network namespace, with its addresses, and sets it up.
+    MoveNetDevice {
+        /// Its name in the runtime's network namespace.
+        name: String,
+        /// Its name inside; with `%d` at the end the kernel finds a number.
+        inside: String,
+    },
     /// Runs a hook in the runtime's namespaces.
     Hook(HookOp),
     /// Reads back that init is in the cgroups that were planned.
@@ -181,6 +206,8 @@ pub enum JoinerOp {
     Attach(Tasks),
     /// sched_setaffinity(2): the mask of CPUs, as the kernel takes it.
     Affinity(Box<[u8]>),
+    /// Writes its own oom_score_adj, which init inherits.
+    OomScoreAdj(CString),
     /// setns(2) by pidfd: all of these kinds at once, or none.
     JoinProcess {
         /// The pidfd of the container's init.
@@ -221,7 +248,7 @@ pub enum InitOp {
     },
     /// Puts a clone of the root filesystem over itself and keeps a handle of it, from which all paths are resolved.
     OpenRoot {
-        /// Path in the runtime's mount namespace.
+        /// Path in the mount namespace that init is in by then: the runtime's, as it was cloned, or the one that was joined.
         path: CString,
         /// Whether mounts of the host may still come in (slave), or not (private).
         private: bool,

@@ -1,7 +1,8 @@
 //! From the text of a configuration to its structs.
 //!
 //! One pass of our own reader ([`reader`]) drives serde's derived code ([`de`]); nothing is read twice, and what costs
-//! time (paths, lines, likeness of names) is worked out only when there is something to tell. It is stricter than JSON
+//! time (paths, lines, likeness of names) is worked out only when there is something to tell. A text that cannot be read is
+//! read again without what is wrong with it, until all that is wrong is known. It is stricter than JSON
 //! readers are wont to be, because two readers that understand one file differently are how a check is walked around:
 //!
 //! * the same key twice in an object is an error, and so are two properties that differ in case only, which a reader
@@ -33,6 +34,7 @@ use crate::error::{Problem, Problems};
 use crate::field::Field;
 use crate::spec::{Mount, Process, Resources, Spec};
 use reader::Reader;
+use report::{ERROR_LIMIT, Found};
 
 /// Largest text that is read, in bytes.
 pub const SIZE_LIMIT: usize = 4 << 20;
@@ -44,7 +46,7 @@ pub const SIZE_LIMIT: usize = 4 << 20;
 ///
 /// # Errors
 ///
-/// The first thing that cannot be read, with its field, line and column.
+/// All that cannot be read, each with its field, line and column; where the text is no JSON, what comes before that.
 pub fn config(bytes: &[u8]) -> Result<(Spec<'_>, Vec<Problem>), Problems> {
     read(bytes, "", "config.json")
 }
@@ -87,10 +89,23 @@ fn read<'de, T: Deserialize<'de>>(
         problems.error(Field::new(whole), what);
         problems
     })?;
-    let mut reader = Reader::new(text, root);
-    match T::deserialize(&mut reader).and_then(|value| reader.end().map(|()| value)) {
-        Ok(value) => Ok((value, reader.unknown)),
-        Err(error) => Err(reader.report(error, whole)),
+    let mut found = Found::default();
+    let mut refused = Vec::new();
+    loop {
+        let mut reader = Reader::new(text, root);
+        reader.refused = refused;
+        let error = match T::deserialize(&mut reader).and_then(|value| reader.end().map(|()| value)) {
+            Ok(value) if found.problems.errors.is_empty() => return Ok((value, reader.unknown)),
+            Ok(_) => return Err(found.problems),
+            Err(error) => error,
+        };
+        let Some(offset) = reader.report(error, whole, &mut found) else { return Err(found.problems) };
+        if found.problems.errors.len() >= ERROR_LIMIT {
+            found.problems.error(Field::new(whole), format!("may have more errors than these {ERROR_LIMIT}"));
+            return Err(found.problems);
+        }
+        refused = reader.refused;
+        refused.push(offset);
     }
 }
 

@@ -1,6 +1,7 @@
 //! A plan: a flat list of typed steps, ordered within each lane, with edges where one lane needs what another does first.
 
 use crate::field::Field;
+use crate::op::unit::Manager;
 use crate::op::{InitOp, JoinerOp, ParentOp, Slot};
 
 /// What one step does, and who does it.
@@ -64,6 +65,15 @@ pub enum Undo {
         /// Directories that were missing when the journal was written, parents first: these alone may be removed.
         made: Vec<String>,
     },
+    /// Stop the unit, and let systemd forget it.
+    Unit {
+        /// Whom to ask.
+        manager: Manager,
+        /// Its name.
+        name: String,
+        /// What it describes itself as: another unit of that name is not ours to stop.
+        description: String,
+    },
     /// Detach everything that is mounted over this path.
     Unmount {
         /// Path in the mount namespace.
@@ -86,6 +96,8 @@ pub enum Mark {
     TreesMapped,
     /// All mounts, devices and links are made.
     MountsDone,
+    /// The network devices are in the container.
+    NetDevicesMoved,
     /// The hooks of the runtime's namespaces have run.
     RuntimeHooksDone,
     /// The filter with the notification is loaded.
@@ -222,8 +234,9 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// Lets whatever init does next wait for a mark.
+    /// Lets whatever init does next wait for a mark. The parent keeps its order, so that of two marks the later is enough.
     pub fn hold_init(&mut self, mark: Mark) {
+        self.holds.retain(|(at, _)| *at != self.init.len());
         self.holds.push((self.init.len(), mark));
     }
 

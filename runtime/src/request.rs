@@ -14,6 +14,8 @@ pub struct Request {
     pub no_pivot: bool,
     /// `--cgroup-manager disabled`: no cgroups are made.
     pub no_cgroups: bool,
+    /// `--systemd-cgroup`: systemd makes the cgroups.
+    pub systemd: bool,
     /// `--rootless`: whether a cgroup that is denied, and that no limit needs, is done without. `None`: as the user is.
     pub rootless: Option<bool>,
     /// `--no-new-keyring`.

@@ -17,6 +17,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,9 @@ use crate::sys::{errno_text, fs, io_text};
 
 /// The largest file that is read back (rule R11).
 const MAX_FILE: u64 = 16 << 20;
+
+/// How long a command waits for another that changes the same container.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What we write in a container's directory; the journal goes last.
 const FILES: [&CStr; 7] =
@@ -191,12 +195,23 @@ impl Dir {
         StateError::new(format!("{what} {}: {why}", self.path.display()))
     }
 
-    /// Locks the container against other commands that change it. Waits for them.
+    /// Locks the container against other commands that change it. Waits for them, but not for ever: a hook may hang.
     ///
     /// # Errors
-    /// What flock(2) says, or that the container went meanwhile.
+    /// What flock(2) says, that another command is at it, or that the container went meanwhile.
     pub fn lock(&self) -> Result<()> {
-        fs::lock(self.fd.as_fd(), true).map_err(|f| self.error("lock", &f))?;
+        let (end, mut pause) = (Instant::now() + PATIENCE, Duration::from_micros(200));
+        while let Err(fault) = fs::lock(self.fd.as_fd(), false) {
+            if fault.errno != libc::EWOULDBLOCK {
+                return Err(self.error("lock", &fault));
+            }
+            if Instant::now() > end {
+                let text = format!("{}: another command has been at it for {} s", self.id, PATIENCE.as_secs());
+                return Err(StateError::new(text));
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(10));
+        }
         if fs::fstat(self.fd.as_fd()).is_ok_and(|s| s.links > 0) {
             return Ok(());
         }

@@ -60,7 +60,11 @@ pub fn list_table(states: &mut [ContainerState<'_>]) -> String {
 
 /// Go's tabwriter: a column is as wide as its widest cell and `padding`, but `least` at the least; the last is not
 /// padded.
-fn columns<const N: usize>(rows: impl Iterator<Item = [impl AsRef<str>; N]>, least: usize, padding: usize) -> String {
+pub fn columns<const N: usize>(
+    rows: impl Iterator<Item = [impl AsRef<str>; N]>,
+    least: usize,
+    padding: usize,
+) -> String {
     let rows: Vec<_> = rows.collect();
     let mut widths = [least; N];
     for row in &rows {

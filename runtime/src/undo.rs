@@ -5,16 +5,26 @@ use std::os::fd::AsFd;
 
 use crate::abi::clone;
 use crate::compile::cgroup::{Group, Version};
-use crate::plan::Undo;
-use crate::run::cgroup;
+use crate::op::ParentOp;
+use crate::op::unit::Manager;
+use crate::plan::{Act, Plan, Undo};
+use crate::run::{cgroup, systemd};
 use crate::sys::process::{self, Cloned, Ended};
 use crate::sys::{Fault, fs, mount};
 
 /// Undoes everything that can be; answers what could not be, as sentences.
+///
+/// Units come first: systemd removes their cgroups, and only what it leaves of them is for us to remove.
 pub fn replay(undos: &[Undo]) -> Vec<String> {
     let mut failed = Vec::new();
-    for undo in undos.iter().rev() {
+    let (units, others): (Vec<_>, Vec<_>) = undos.iter().rev().partition(|undo| matches!(undo, Undo::Unit { .. }));
+    for undo in units.into_iter().chain(others) {
         let done = match undo {
+            Undo::Unit { manager, name, description } => match systemd::stop(manager, name, description) {
+                // A user's systemd ends with the last session, and its units with it.
+                Err(e) if e.gone && groups(undos).iter().all(|g| cgroup::is_empty(&g.dir()) == Ok(true)) => Ok(()),
+                stopped => stopped.map_err(|e| format!("stop {name}: {e}")),
+            },
             Undo::Cgroup { mount, path, made, .. } => remove_cgroup(mount, path, made),
             Undo::Unmount { path, namespace: None } => unmount(path).map_err(|f| format!("detach {path}: {f}")),
             Undo::Unmount { path, namespace: Some(ns) } => unmount_in(path, ns),
@@ -58,21 +68,80 @@ pub fn groups(undos: &[Undo]) -> Vec<Group> {
             need: Vec::new(),
             optional: false,
         }),
-        Undo::Unmount { .. } => None,
+        Undo::Unit { .. } | Undo::Unmount { .. } => None,
     };
     undos.iter().filter_map(group).collect()
+}
+
+/// Whether the cgroup was missing when the journal was written.
+pub fn makes(undos: &[Undo], group: &Group) -> bool {
+    undos.iter().any(|undo| {
+        matches!(undo, Undo::Cgroup { mount, path, made, .. }
+            if *mount == group.mount && *path == group.path && !made.is_empty())
+    })
 }
 
 /// Fills in, before the first step, which directories the steps will make: those alone may be removed again.
 pub fn foresee(undos: &mut [Undo]) {
     let groups = groups(undos);
+    let by_systemd = unit(undos).is_some();
     let cgroups = undos.iter_mut().filter_map(|undo| match undo {
         Undo::Cgroup { made, .. } => Some(made),
-        Undo::Unmount { .. } => None,
+        Undo::Unit { .. } | Undo::Unmount { .. } => None,
     });
     for (made, group) in cgroups.zip(&groups) {
         *made = cgroup::missing(group);
+        if by_systemd && has_slices(group) {
+            // The slices above are systemd's to remove.
+            made.retain(|dir| *dir == group.dir());
+        }
     }
+}
+
+/// Forgets the cgroups that a plan could do without and that were not made: what has their names now, or later, is another's.
+pub fn forget_unmade(undos: &mut Vec<Undo>, plan: &Plan) {
+    for step in &plan.steps {
+        let Act::Parent(ParentOp::MakeCgroup(group)) = &step.act else { continue };
+        if group.optional && cgroup::open(group).is_err() {
+            undos.retain(|undo| !matches!(undo, Undo::Cgroup { mount, .. } if *mount == group.mount));
+        }
+    }
+}
+
+/// Whether systemd makes the slices of all units in this hierarchy.
+fn has_slices(group: &Group) -> bool {
+    const OF_VERSION_1: [&str; 7] = ["name=systemd", "cpu", "cpuacct", "blkio", "memory", "devices", "pids"];
+    group.version == Version::V2 || group.controllers.iter().any(|c| OF_VERSION_1.contains(&c.as_str()))
+}
+
+/// The unit that systemd made for the container, and whom to ask for it.
+pub fn unit(undos: &[Undo]) -> Option<(&Manager, &str)> {
+    undos.iter().find_map(|undo| match undo {
+        Undo::Unit { manager, name, .. } => Some((manager, name.as_str())),
+        _ => None,
+    })
+}
+
+/// A cgroup that was there before and is another container's, with that container's id. Whose it is, is asked only where one
+/// was there.
+pub fn shared<I: Iterator<Item = String>>(
+    undos: &[Undo],
+    others: impl FnOnce() -> I,
+    theirs: impl Fn(&str) -> Vec<Undo>,
+) -> Option<(String, String)> {
+    let place = |undo: &Undo| match undo {
+        Undo::Cgroup { mount, path, .. } if !path.is_empty() => Some(format!("{mount}/{path}")),
+        _ => None,
+    };
+    let made = |undo: &Undo, place: &String| matches!(undo, Undo::Cgroup { made, .. } if made.contains(place));
+    let old: Vec<_> = undos.iter().filter_map(|u| place(u).filter(|p| !made(u, p))).collect();
+    if old.is_empty() {
+        return None;
+    }
+    others().find_map(|id| {
+        let common = theirs(&id).iter().filter_map(place).find(|p| old.contains(p))?;
+        Some((common, id))
+    })
 }
 
 /// Detaches what is mounted at a path, and what comes to light beneath, as long as it is a mount.

@@ -13,6 +13,7 @@ mod linux;
 mod memory;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod process;
 pub mod sysctl;
 #[cfg(test)]
@@ -55,6 +56,7 @@ pub fn spec(spec: &Spec<'_>, problems: &mut Problems) {
     if let Some(wanted) = linux {
         namespaces::check(wanted, problems);
         sysctl::check(wanted, problems);
+        net_devices::check(wanted, problems);
         linux::check(wanted, problems);
     }
 }

@@ -13,8 +13,9 @@ use crate::op::{InitOp, ParentOp};
 use crate::plan::{Act, Lane, OnErr, Plan};
 use crate::run::diagnose::{self, Program};
 use crate::run::init::{Gate, Kit, Late};
+use crate::run::stopwatch::Stopwatch;
 use crate::run::wire::{self, Message, Word};
-use crate::run::{cgroup, hook, init, parent};
+use crate::run::{cgroup, hook, init, net_device, parent};
 use crate::sys::process::{self, Cloned, Ended};
 use crate::sys::{Call, Fault, errno_text, fs};
 
@@ -77,6 +78,8 @@ pub struct Means {
     pub gate: Option<Gate>,
     /// Where the terminal's master goes.
     pub console: Option<OwnedFd>,
+    /// Notes the time of each step, where that was asked for.
+    pub watch: Stopwatch,
 }
 
 /// A container whose init stands ready, not yet released.
@@ -89,6 +92,7 @@ pub struct Ready {
     ready_step: usize,
     rx: OwnedFd,
     tx: OwnedFd,
+    watch: Stopwatch,
 }
 
 /// The parent's lane while it is walked.
@@ -99,9 +103,7 @@ struct Walker<'p> {
     slots: Vec<Option<OwnedFd>>,
     child: Option<Child>,
     heard: Option<usize>,
-    /// What the last awaited step yielded.
-    yielded: i32,
-    writer: cgroup::Writer,
+    gathered: parent::Gathered,
 }
 
 struct Child {
@@ -119,19 +121,25 @@ struct Child {
 pub fn walk(plan: &Plan, means: Means) -> Result<Ready, WalkError> {
     let slots = std::iter::repeat_with(|| None).take(plan.slots.len()).collect();
     let edges = Edges::of(plan);
-    let mut walker =
-        Walker { plan, edges, means, slots, child: None, heard: None, yielded: 0, writer: cgroup::Writer::default() };
+    let gathered = parent::Gathered::default();
+    let mut walker = Walker { plan, edges, means, slots, child: None, heard: None, gathered };
     let walked = walker.parent_lane().and_then(|()| walker.until_ready());
     match walked {
         Ok(ready_step) => {
             // A command is about to end: the kernel closes its files by itself.
             std::mem::forget(std::mem::take(&mut walker.slots));
-            std::mem::forget(std::mem::take(&mut walker.writer));
+            std::mem::forget(std::mem::take(&mut walker.gathered));
             let child = walker.child.take().ok_or_else(|| sentence("the plan has no clone"))?;
-            Ok(Ready { pid: child.pid, pidfd: child.pidfd, ready_step, rx: child.rx, tx: child.tx })
+            let watch = walker.means.watch;
+            Ok(Ready { pid: child.pid, pidfd: child.pidfd, ready_step, rx: child.rx, tx: child.tx, watch })
         }
-        Err(error) => {
+        Err(mut error) => {
             walker.end_child();
+            // No journal leads to a namespace that only init and this process knew.
+            for text in net_device::take_back(&walker.gathered.moved) {
+                error.message.push_str("; ");
+                error.message.push_str(&text);
+            }
             Err(error)
         }
     }
@@ -160,7 +168,12 @@ impl Ready {
     /// # Errors
     /// The step that failed, or that init died.
     pub fn until_executed(&self, plan: &Plan) -> Result<(), WalkError> {
-        until_executed(self.rx.as_fd(), || self.ended()).map_err(|stopped| stopped.explain(|| Some(plan)))
+        until_executed(self.rx.as_fd(), || self.ended()).map_err(|stopped| stopped.explain(|| Some(plan)))?;
+        // Nobody else can tell when execve(2) was done.
+        if let Some(exec) = plan.steps.iter().position(|s| matches!(s.act, Act::Init(InitOp::Exec { .. }))) {
+            self.watch.ends(exec);
+        }
+        Ok(())
     }
 }
 
@@ -221,15 +234,19 @@ impl<'p> Walker<'p> {
         let plan = self.plan;
         for (n, step) in plan.steps.iter().enumerate() {
             let Act::Parent(op) = &step.act else { continue };
+            let watch = self.means.watch;
+            watch.reaches(n);
             if let Some(needed) = self.edges.waits[n] {
                 self.hear(needed)?;
             }
+            watch.begins(n);
             let mut done = match op {
                 // What it hears of is told with its own field already.
                 ParentOp::MeetInit => Ok(self.meet_init()?),
                 op => self.act(n, op),
             };
             if let Err(parent::Failed { errno: Some(errno), .. }) = &done {
+                watch.meets(n, *errno);
                 match &step.on_err {
                     OnErr::Skip(errnos) if errnos.contains(errno) => done = Ok(()),
                     OnErr::Else(errnos, act) if errnos.contains(errno) => {
@@ -241,16 +258,21 @@ impl<'p> Walker<'p> {
                 }
             }
             if let Err(failed) = done {
+                watch.fails(n, failed.errno.unwrap_or(0));
                 // Init may have failed first, and the parent's failure be no more than the echo of it.
                 self.hear_failure()?;
                 let hook = matches!(step.act, Act::Parent(ParentOp::Hook(_)));
                 return Err(WalkError { hook, ..sentence(format!("{}: {}", step.from, failed.text)) });
             }
+            watch.ends(n);
             if self.edges.awaited[n]
                 && let Some(child) = &self.child
             {
-                // Where init is dead, the next thing heard of it says so.
-                let _ = wire::send(&child.tx, &Message::new(n, Word::Done, 0));
+                match wire::send(&child.tx, &Message::new(n, Word::Done, 0)) {
+                    // Where init is dead, the next thing heard of it says so. Else it would wait for ever for what was not said.
+                    Err(f) if f.errno != libc::EPIPE => return Err(sentence(format!("{}: tell init: {f}", step.from))),
+                    _ => {}
+                }
             }
         }
         Ok(())
@@ -261,7 +283,7 @@ impl<'p> Walker<'p> {
             ParentOp::Clone { flags, cgroup, joiner } => self.clone_child(*flags, *cgroup, *joiner),
             op => {
                 let child = self.child.as_ref().map(|c| (c.pid, c.pidfd.as_fd()));
-                parent::act(op, child, &mut self.slots, &mut self.writer, self.yielded)
+                parent::act(op, child, &mut self.slots, &mut self.gathered)
                     .map_err(|failed| failed.of_step(n, self.plan))
             }
         }
@@ -277,7 +299,12 @@ impl<'p> Walker<'p> {
             Err(fault) => {
                 // Another clone may be tried instead, which needs these again.
                 (self.means.gate, self.means.console) = (kit.gate, kit.console);
-                return Err(fault.into());
+                let hint = into.and_then(|_| cgroup::enter_hint(fault.errno));
+                let failed = parent::Failed::from(fault);
+                return Err(match hint {
+                    Some(hint) => failed.hint(hint),
+                    None => failed,
+                });
             }
         };
         match cloned {
@@ -305,7 +332,7 @@ impl<'p> Walker<'p> {
         }
         let edges = Edges { waits: self.edges.waits.clone(), awaited: self.edges.awaited.clone() };
         let (gate, console) = (self.means.gate.take(), self.means.console.take());
-        Kit { plan, edges, hooks, late: Late::of(plan), gate, console }
+        Kit { plan, edges, hooks, late: Late::of(plan), gate, console, watch: self.means.watch }
     }
 
     /// The joiner says who init is, and goes. Init is on its way already, and what it says may come first.
@@ -336,7 +363,7 @@ impl<'p> Walker<'p> {
 
     fn note(&mut self, message: &Message) {
         self.heard = Some(usize::from(message.step));
-        self.yielded = message.value;
+        self.gathered.yielded = message.value;
     }
 
     /// Waits until init has done a step.

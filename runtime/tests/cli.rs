@@ -273,11 +273,11 @@ fn what_is_wrong_is_said_in_runcs_words() {
         ("ps", "runc: \"ps\" requires a minimum of 1 argument(s)", 1),
         ("exec --tty", "runc: \"exec\" requires a minimum of 1 argument(s)", 1),
         ("exec c1", "exec failed: process args cannot be empty", 255),
-        ("exec -u x c1 sh", "parsing x as int for uid failed: invalid syntax", 1),
-        ("exec -u 1:4294967295 c1 sh", "parsing 4294967295 as int for gid failed: invalid syntax", 1),
-        ("exec -g -1 c1 sh", "parsing -1 as int for gid failed: invalid syntax", 1),
-        ("exec --cgroup cpu: c1 sh", "invalid --cgroup argument: cpu:", 1),
-        ("exec --cgroup :/x c1 sh", "invalid --cgroup argument: :/x", 1),
+        ("exec -u x c1 sh", "exec failed: parsing x as int for uid failed: invalid syntax", 255),
+        ("exec -u 1:4294967295 c1 sh", "exec failed: parsing 4294967295 as int for gid failed: invalid syntax", 255),
+        ("exec -g -1 c1 sh", "exec failed: parsing -1 as int for gid failed: invalid syntax", 255),
+        ("exec --cgroup cpu: c1 sh", "exec failed: invalid --cgroup argument: cpu:", 255),
+        ("exec --cgroup :/x c1 sh", "exec failed: invalid --cgroup argument: :/x", 255),
         ("list --format yaml", "--format \"yaml\": invalid format option", 1),
         ("ps -f yaml c", "--format \"yaml\": invalid format option", 1),
         ("--log-format xml list", "invalid log-format: xml", 1),
@@ -380,8 +380,22 @@ fn the_rest_of_the_commands() {
         ("diff --json c", Command::Diff(Report { id: "c".into(), json: true })),
         ("doctor --json", Command::Doctor { json: true }),
         (
-            "top --once --interval 1s a b",
-            Command::Top(Top { ids: vec!["a".into(), "b".into()], interval: Duration::from_secs(1), once: true }),
+            "top --once --interval 1s a b -f json",
+            Command::Top(Top {
+                ids: vec!["a".into(), "b".into()],
+                interval: Duration::from_secs(1),
+                iterations: Some(1),
+                format: Format::Json,
+            }),
+        ),
+        (
+            "top -n 0",
+            Command::Top(Top {
+                ids: vec![],
+                interval: Duration::from_secs(2),
+                iterations: None,
+                format: Format::Table,
+            }),
         ),
         ("gc -n", Command::Gc { dry_run: true }),
         ("completion zsh", Command::Completion(Shell::Zsh)),
@@ -393,6 +407,6 @@ fn the_rest_of_the_commands() {
     let create = Create { id: "c".into(), bundle: Some("/b".into()), strict: true, ..Create::default() };
     let explain = Explain { id: Some("c".into()), create: create.clone(), json: true };
     assert_eq!(command("explain -b /b --strict --json c"), Command::Explain(explain));
-    let trace = Trace { run: Run { create, ..Run::default() }, json: false };
+    let trace = Trace { run: Run { create, ..Run::default() }, json: false, output: None };
     assert_eq!(command("trace -b /b --strict c"), Command::Trace(trace));
 }

@@ -4,7 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use tare::facts::{Cgroups, Facts, Hierarchy, Unified};
+use tare::facts::{Cgroups, Facts, Hierarchy, Systemd, Unified};
+use tare::op::unit::Manager;
 use tare::request::Request;
 use tare::{check, compile, explain, parse};
 
@@ -34,9 +35,16 @@ fn hybrid() -> Facts {
 }
 
 fn explained(config: &Path, facts: &Facts) -> String {
-    let text = std::fs::read(config).unwrap();
+    let mut text = std::fs::read(config).unwrap();
+    let systemd = facts.systemd.is_some();
+    if systemd {
+        let mut all: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        all["linux"]["cgroupsPath"] = "machine-made.slice:engine:box".into();
+        all["annotations"]["org.systemd.property.TimeoutStopSec"] = "7".into();
+        text = serde_json::to_vec(&all).unwrap();
+    }
     let (spec, _) = parse::config(&text).unwrap_or_else(|e| panic!("{}: {e}", config.display()));
-    let request = Request { id: "box".into(), bundle: "/bundle".into(), gated: true, ..Request::default() };
+    let request = Request { id: "box".into(), bundle: "/bundle".into(), gated: true, systemd, ..Request::default() };
     match compile::compile(&spec, facts, &request) {
         Ok(compiled) => {
             check::check(&compiled.plan).unwrap_or_else(|broken| panic!("{}: {broken:?}", config.display()));
@@ -46,12 +54,19 @@ fn explained(config: &Path, facts: &Facts) -> String {
     }
 }
 
+/// Those that differ most where systemd makes the cgroups.
+const SYSTEMD: [&str; 4] = ["docker-limits", "podman-userns", "case-joined-pid-and-network", "spec-default"];
+
 fn golden(facts: &Facts, suffix: &str) {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let mut configs: Vec<PathBuf> =
         std::fs::read_dir(tests.join("fixtures/configs")).unwrap().map(|e| e.unwrap().path()).collect();
     configs.sort();
     assert!(configs.len() > 15, "the fixtures are not there");
+    if facts.systemd.is_some() {
+        configs.retain(|config| SYSTEMD.contains(&config.file_stem().unwrap().to_str().unwrap()));
+        assert_eq!(configs.len(), SYSTEMD.len());
+    }
     let mut differ = Vec::new();
     for config in configs {
         let name = config.file_stem().unwrap().to_str().unwrap();
@@ -75,4 +90,36 @@ fn plans_read_as_they_did() {
 #[test]
 fn plans_of_a_hybrid_host_read_as_they_did() {
     golden(&hybrid(), ".hybrid");
+}
+
+fn with_systemd(facts: Facts) -> Facts {
+    let manager = Manager { socket: "/run/systemd/private".into(), bus: false, user: false };
+    Facts { systemd: Some(Systemd { manager, version: 257, cgroup: "/".into() }), ..facts }
+}
+
+#[test]
+fn plans_with_units_of_systemd_read_as_they_did() {
+    golden(&with_systemd(Facts::ordinary()), ".systemd");
+    golden(&with_systemd(hybrid()), ".systemd-hybrid");
+    let manager = Manager { socket: "/run/user/1000/systemd/private".into(), bus: false, user: true };
+    let cgroup = "/user.slice/user-1000.slice/user@1000.service".to_owned();
+    let systemd = Some(Systemd { manager, version: 257, cgroup });
+    golden(&Facts { uid: 1000, gid: 1000, permitted: 0, systemd, ..Facts::ordinary() }, ".systemd-user");
+}
+
+/// The config of `spec --rootless`, on a host that has delegated no cgroup.
+#[test]
+fn the_plan_of_a_plain_user_reads_as_it_did() {
+    let text = tare::default_spec::default_config(Some((1000, 1000)), false);
+    let facts = Facts { uid: 1000, gid: 1000, permitted: 0, ..hybrid() };
+    let (spec, _) = parse::config(text.as_bytes()).unwrap();
+    let request = Request { id: "box".into(), bundle: "/bundle".into(), gated: true, ..Request::default() };
+    let plan = compile::compile(&spec, &facts, &request).unwrap().plan;
+    check::check(&plan).unwrap();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/rootless.txt");
+    let says = explain::plan(&plan);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&file, &says).unwrap();
+    }
+    assert!(std::fs::read_to_string(&file).unwrap_or_default() == says, "UPDATE_GOLDEN=1 writes; now:\n{says}");
 }

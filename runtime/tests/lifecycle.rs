@@ -1,6 +1,10 @@
 //! From create to delete, and every way of not getting there: what may follow what, crashes, races, torn files.
 
-#![allow(clippy::unwrap_used, reason = "a test that fails is to panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that fails is to panic; a repeated one says how often"
+)]
 
 mod support;
 
@@ -187,6 +191,40 @@ fn a_torn_file_never_makes_a_container_undeletable() {
             case.until("nothing is left", || case.left() == nothing());
         }
     }
+}
+
+#[test]
+fn files_torn_at_every_byte_can_be_deleted() {
+    if !ready() {
+        return;
+    }
+    // Promise P5. The container is gone and its files are laid down again for each cut: with it, see the test before.
+    let case = sleeper();
+    case.create().ok();
+    let root = case.dir.join("state");
+    let files = ["state.json", "journal.json"].map(|f| (f, std::fs::read(case.state_dir().join(f)).unwrap()));
+    case.on("delete").ok();
+    let mut cuts = 0;
+    for (torn, whole) in &files {
+        for cut in 0..whole.len() {
+            std::fs::create_dir(case.state_dir()).unwrap();
+            for (name, bytes) in &files {
+                let bytes = if name == torn { &bytes[..cut] } else { &bytes[..] };
+                std::fs::write(case.state_dir().join(name), bytes).unwrap();
+            }
+            if cut % 64 == 0 {
+                let out = case.on("state");
+                assert!(out.code == 0 || (out.code == 1 && out.err.contains(&case.id)), "{torn} cut at {cut}: {out:?}");
+            }
+            let deleted = tare::container::delete(&root, &case.id, true, &mut |_| {});
+            assert!(deleted.is_ok(), "{torn} cut at {cut}: {}", deleted.unwrap_err());
+            assert!(!case.state_dir().exists(), "{torn} cut at {cut}");
+            cuts += 1;
+        }
+    }
+    println!("{cuts} cuts");
+    case.create().ok();
+    case.on("delete").ok();
 }
 
 #[test]

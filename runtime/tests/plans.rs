@@ -9,7 +9,7 @@ use tare::check::{ORDER, check};
 use tare::compile::cgroup::{Group, Version};
 use tare::compile::exec::{Ask, Flags, Target};
 use tare::error::Problems;
-use tare::facts::{Cgroups, Facts, Hierarchy};
+use tare::facts::{Cgroups, Facts, Hierarchy, Systemd};
 use tare::plan::{Act, Lane, Plan};
 use tare::request::Request;
 use tare::{compile, explain, parse};
@@ -42,10 +42,20 @@ fn old() -> Facts {
     Facts { cgroups: Cgroups { v1: v1.into(), v2: None }, permitted: 0xffff, ..Facts::ordinary() }
 }
 
+/// The same host, with a systemd that makes cgroups.
+fn with_systemd(facts: Facts) -> Facts {
+    Facts { systemd: Some(Systemd { version: 257, cgroup: "/".into(), ..Systemd::default() }), ..facts }
+}
+
 /// Plans that between them hold an example of every rule's two sides.
 fn examples() -> Vec<(&'static str, Plan)> {
-    let names =
-        ["case-everything-else.json", "case-user-namespace.json", "docker-default.json", "case-time-namespace.json"];
+    let names = [
+        "case-everything-else.json",
+        "case-user-namespace.json",
+        "docker-default.json",
+        "case-time-namespace.json",
+        "case-cgroup-delegation.json",
+    ];
     let mut plans: Vec<_> = names.map(|n| (n, compiled(&fixture(n), &Facts::ordinary(), &request()).unwrap())).into();
     let mut config = fixture("spec-default.json");
     config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "cgroup"}));
@@ -53,16 +63,24 @@ fn examples() -> Vec<(&'static str, Plan)> {
     config["process"]["capabilities"]["ambient"] = json!(["CAP_KILL"]);
     config["linux"]["rootfsPropagation"] = json!("private");
     config["mounts"].as_array_mut().unwrap().truncate(6);
+    config["linux"]["netDevices"] = json!({"eth1": {"name": "port%d"}});
+    config["hooks"] = json!({"createRuntime": [{"path": "/bin/true"}]});
     plans.push(("version 1", compiled(&config, &old(), &request()).unwrap()));
     let map = json!([{"containerID": 0, "hostID": 1000, "size": 1}]);
     let mut config: Value = fixture("spec-default.json");
     config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
     config["linux"]["resources"] = json!({});
+    config["mounts"][2]["options"].as_array_mut().unwrap().retain(|o| o != "gid=5");
     config["linux"]["uidMappings"] = map.clone();
     config["linux"]["gidMappings"] = map;
     config["mounts"].as_array_mut().unwrap().truncate(6);
     let facts = Facts { uid: 1000, gid: 1000, permitted: 0, cgroups: Cgroups::default(), ..Facts::ordinary() };
     plans.push(("rootless", compiled(&config, &facts, &request()).unwrap()));
+    let mut config = fixture("case-joined-pid-and-network.json");
+    config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "cgroup"}));
+    config["linux"]["cgroupsPath"] = json!("a-b.slice:p:n");
+    let request = Request { systemd: true, ..request() };
+    plans.push(("systemd", compiled(&config, &with_systemd(Facts::ordinary()), &request).unwrap()));
     plans
 }
 
@@ -246,9 +264,10 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_compiles_is_sound(config in config(), v1: bool, no_pivot: bool, gated: bool) {
+    fn what_compiles_is_sound(config in config(), v1: bool, no_pivot: bool, gated: bool, systemd: bool) {
         let facts = if v1 { old() } else { Facts::ordinary() };
-        let request = Request { no_pivot, gated, ..request() };
+        let facts = if systemd { with_systemd(facts) } else { facts };
+        let request = Request { no_pivot, gated, systemd, ..request() };
         if let Some(plan) = plan(&config, &facts, &request) {
             prop_assert_eq!(check(&plan), Ok(()), "{}", explain::plan(&plan));
             prop_assert_eq!(explain::plan(&plan).lines().filter(|l| l.contains("init  ") || l.contains("parent  ") || l.contains("joiner  ")).count(), plan.steps.len());

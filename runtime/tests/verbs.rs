@@ -2,14 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails is to panic")]
 
-#[path = "support/verbs_support.rs"]
 mod support;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
 use serde_json::{Value, json};
-use support::{Bed, end, eventually, is_root, run};
+use support::bed::{Bed, end, eventually, is_root, run};
 
 const FOREVER: &str = "exec sleep 1000";
 
@@ -123,33 +122,55 @@ fn kill_all_reaches_everybody_with_any_signal() {
     bed.tare(&["kill", "-a", "ID"]).fails("container does not exist");
 }
 
+/// The limits of a container, in the words of version 1 whichever version it has: quota, period, shares, tasks, memory.
+fn limits(bed: &Bed) -> [String; 5] {
+    let file = |controller: &str, name: &str| read(bed.cgroup(controller).join(name));
+    let (pids, cpu) = (file("pids", "pids.max"), bed.cgroup("cpu"));
+    if cpu.join("cpu.shares").exists() {
+        let [quota, period, shares] = ["cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.shares"].map(|f| file("cpu", f));
+        return [quota, period, shares, pids, file("memory", "memory.limit_in_bytes")];
+    }
+    let max = file("cpu", "cpu.max");
+    let (quota, period) = max.split_once(' ').unwrap();
+    let shares = match file("cpu", "cpu.weight").as_str() {
+        "59" => "512",
+        "100" => "1024",
+        weight => panic!("weight {weight}"),
+    };
+    [quota, period, shares, &pids, &file("memory", "memory.max")].map(str::to_owned)
+}
+
+/// What decides about devices: the list of version 1, or the ids of the programs of version 2.
+fn devices(bed: &Bed) -> String {
+    use std::os::fd::AsFd as _;
+    let dir = bed.cgroup("devices");
+    std::fs::read_to_string(dir.join("devices.list")).unwrap_or_else(|_| {
+        let programs = tare::sys::bpf::device_programs(std::fs::File::open(&dir).unwrap().as_fd()).unwrap();
+        assert_eq!(programs.len(), 1);
+        format!("{programs:?}")
+    })
+}
+
 #[test]
 fn update_keeps_what_is_not_named() {
     if !is_root() {
         return;
     }
     let bed = Bed::with(FOREVER, |config| {
-        config["linux"]["resources"]["cpu"] = json!({"quota": 50_000, "period": 100_000, "shares": 200});
+        config["linux"]["resources"]["cpu"] = json!({"quota": 50_000, "period": 100_000, "shares": 512});
         config["linux"]["resources"]["pids"] = json!({"limit": 100});
+        config["linux"]["resources"]["memory"] = json!({"limit": 128 << 20});
     });
     bed.started();
-    let (cpu, pids, memory) = (bed.cgroup("cpu"), bed.cgroup("pids"), bed.cgroup("memory"));
-    if !cpu.join("cpu.cfs_quota_us").exists() {
-        return;
-    }
-    let limits =
-        || (read(cpu.join("cpu.cfs_quota_us")), read(cpu.join("cpu.cfs_period_us")), read(pids.join("pids.max")));
-    let wanted = |a: &str, b: &str, c: &str| (a.to_owned(), b.to_owned(), c.to_owned());
-    assert_eq!(limits(), wanted("50000", "100000", "100"));
-    let devices = read(bed.cgroup("devices").join("devices.list"));
+    assert_eq!(limits(&bed), ["50000", "100000", "512", "100", "134217728"]);
+    let before = devices(&bed);
 
     bed.tare(&["update", "--cpu-quota", "20000", "ID"]).ok();
-    assert_eq!(limits(), wanted("20000", "100000", "100"));
+    assert_eq!(limits(&bed), ["20000", "100000", "512", "100", "134217728"]);
     bed.tare(&["update", "ID", "--cpu-period", "50000", "--pids-limit=-1"]).ok();
-    assert_eq!(limits(), wanted("20000", "50000", "max"));
+    assert_eq!(limits(&bed), ["20000", "50000", "512", "max", "134217728"]);
     bed.tare(&["update", "--memory", "64M", "--pids-limit", "20", "ID"]).ok();
-    assert_eq!(limits(), wanted("20000", "50000", "20"));
-    assert_eq!(read(memory.join("memory.limit_in_bytes")), "67108864");
+    assert_eq!(limits(&bed), ["20000", "50000", "512", "20", "67108864"]);
 
     let file = bed.dir.join("resources.json");
     std::fs::write(
@@ -158,15 +179,13 @@ fn update_keeps_what_is_not_named() {
     )
     .unwrap();
     bed.tare(&["update", "--resources", file.to_str().unwrap(), "ID"]).ok();
-    assert_eq!(read(memory.join("memory.limit_in_bytes")), "33554432");
-    assert_eq!(limits(), wanted("30000", "50000", "20"));
-    assert_eq!(read(bed.cgroup("devices").join("devices.list")), devices);
+    assert_eq!(limits(&bed), ["30000", "50000", "512", "20", "33554432"]);
+    assert_eq!(devices(&bed), before);
 
     let mut stdin = bed.command(&["update", "--resources=-", "ID"]);
-    std::fs::write(&file, r#"{"cpu":{"shares":512}}"#).unwrap();
+    std::fs::write(&file, r#"{"cpu":{"shares":1024}}"#).unwrap();
     run(stdin.stdin(std::fs::File::open(&file).unwrap())).ok();
-    assert_eq!(read(cpu.join("cpu.shares")), "512");
-    assert_eq!(limits(), wanted("30000", "50000", "20"));
+    assert_eq!(limits(&bed), ["30000", "50000", "1024", "20", "33554432"]);
 
     bed.tare(&["kill", "ID", "KILL"]).ok();
     bed.until("stopped");
@@ -179,36 +198,70 @@ fn an_update_that_fails_changes_nothing() {
         return;
     }
     let bed = Bed::with(FOREVER, |config| {
-        config["linux"]["resources"]["cpu"] = json!({"quota": 50_000, "period": 100_000, "shares": 200});
+        config["linux"]["resources"]["cpu"] = json!({"quota": 50_000, "period": 100_000, "shares": 512});
+        config["linux"]["resources"]["memory"] = json!({"limit": 128 << 20});
     });
     bed.started();
-    let cpu = bed.cgroup("cpu");
-    if !cpu.join("cpu.shares").exists() {
-        return;
-    }
     let known = || std::fs::read(bed.state("resources.json")).ok();
-    bed.tare(&["update", "--cpu-share", "300", "ID"]).ok();
-    let before = (read(cpu.join("cpu.shares")), read(cpu.join("cpu.cfs_quota_us")), known());
-    // Shares and quota are written before the set of cpus that this machine does not have.
+    bed.tare(&["update", "--cpu-share", "1024", "ID"]).ok();
+    let before = (limits(&bed), known());
+    // Shares, quota and memory are written before the device that this machine does not have.
     let file = bed.dir.join("resources.json");
     std::fs::write(
         &file,
-        r#"{"cpu":{"shares":1000,"quota":10000},"memory":{"limit":67108864},"hugepageLimits":[],"pids":{"limit":7},
+        r#"{"cpu":{"shares":512,"quota":10000},"memory":{"limit":67108864},"hugepageLimits":[],"pids":{"limit":7},
             "blockIO":{"throttleReadBpsDevice":[{"major":4095,"minor":77,"rate":5}]}}"#,
     )
     .unwrap();
-    let memory = read(bed.cgroup("memory").join("memory.limit_in_bytes"));
     bed.tare(&["update", "-r", file.to_str().unwrap(), "ID"]).fails("no such device");
-    assert_eq!((read(cpu.join("cpu.shares")), read(cpu.join("cpu.cfs_quota_us")), known()), before);
-    assert_eq!(read(bed.cgroup("memory").join("memory.limit_in_bytes")), memory);
+    assert_eq!((limits(&bed), known()), before);
     // And a limit below the usage is refused where that is asked for.
     std::fs::write(&file, r#"{"memory":{"limit":4096,"checkBeforeUpdate":true}}"#).unwrap();
-    bed.tare(&["update", "-r", file.to_str().unwrap(), "ID"]).fails(match cpu.join("cpu.max").exists() {
-        true => "rejecting memory limit 4096 <= usage",
-        // Version 1's kernel refuses by itself.
-        false => "bytes are in use and cannot be reclaimed",
+    bed.tare(&["update", "-r", file.to_str().unwrap(), "ID"]).fails(
+        match bed.cgroup("memory").join("memory.max").exists() {
+            true => "rejecting memory limit 4096 <= usage",
+            // Version 1's kernel refuses by itself.
+            false => "bytes are in use and cannot be reclaimed",
+        },
+    );
+    assert_eq!((limits(&bed), known()), before);
+}
+
+/// Memory and swap together, up and down, in one change or one after the other.
+#[test]
+fn memory_and_swap_go_up_and_down() {
+    if !is_root() {
+        return;
+    }
+    let bed = Bed::with(FOREVER, |config| {
+        config["linux"]["resources"]["memory"] = json!({"limit": 64 << 20, "swap": 128 << 20});
     });
-    assert_eq!(read(bed.cgroup("memory").join("memory.limit_in_bytes")), memory);
+    bed.started();
+    let dir = bed.cgroup("memory");
+    let unified = dir.join("memory.max").exists();
+    let is = || -> [i64; 2] {
+        let files = if unified {
+            ["memory.max", "memory.swap.max"]
+        } else {
+            ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"]
+        };
+        let [limit, swap] = files.map(|f| read(dir.join(f)).parse::<i64>().unwrap() >> 20);
+        [limit, if unified { limit + swap } else { swap }]
+    };
+    assert_eq!(is(), [64, 128]);
+    for (args, then) in [
+        (&["--memory", "256M", "--memory-swap", "512M"][..], [256, 512]),
+        (&["--memory", "32M", "--memory-swap", "32M"], [32, 32]),
+        (&["--memory-swap", "96M"], [32, 96]),
+        (&["--memory", "48M"], [48, 96]),
+        (&["--memory", "16M"], [16, 96]),
+    ] {
+        let args: Vec<&str> = ["update"].iter().chain(args).copied().chain(["ID"]).collect();
+        bed.tare(&args).ok();
+        assert_eq!(is(), then, "{args:?}");
+    }
+    bed.tare(&["update", "--memory", "128M", "ID"]).fails("linux.resources.memory.swap");
+    assert_eq!(is(), [16, 96]);
 }
 
 #[test]
@@ -464,7 +517,11 @@ fn without_cgroups_none_are_made() {
     bed.tare(&disabled).fails("linux.resources.pids.limit");
     for driver in [&["--systemd-cgroup"][..], &["--cgroup-manager", "systemd"]] {
         let args: Vec<_> = driver.iter().chain(&["create", "-b", "BUNDLE", "ID"]).copied().collect();
-        bed.tare(&args).fails("the systemd driver is not in this version");
+        let why = match std::path::Path::new("/run/systemd/system").is_dir() {
+            true => "linux.cgroupsPath: expected cgroupsPath to be of format",
+            false => "systemd support for managing cgroups is not available",
+        };
+        bed.tare(&args).fails(why);
         let args: Vec<_> = driver.iter().chain(&["delete", "--force", "ID"]).copied().collect();
         bed.tare(&args).ok();
     }

@@ -17,12 +17,13 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::options::Options;
+use crate::policy;
 
 /// What of `config.json` concerns a supervisor.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Config<'a> {
-    /// Annotations, of which grouping reads two.
+    /// Annotations: two for grouping, one for the log policy.
     #[serde(borrow)]
     pub annotations: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
     /// The Linux section.
@@ -69,13 +70,28 @@ impl Config<'_> {
     }
 }
 
+/// What a supervisor takes from a `config.json`.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// Whether the container has its own pid namespace.
+    pub owns_pids: bool,
+    /// The group that it shares a shim with.
+    pub group: Option<String>,
+    /// Its log policy, unread.
+    pub log_policy: Option<String>,
+}
+
 /// Reads a `config.json`.
 ///
 /// # Errors
 /// A sentence with the file and the place in it.
-pub fn parse(path: &Path, bytes: &[u8]) -> Result<(bool, Option<String>), String> {
+pub fn parse(path: &Path, bytes: &[u8]) -> Result<About, String> {
     let config: Config<'_> = serde_json::from_slice(bytes).map_err(|e| format!("{}: {e}", path.display()))?;
-    Ok((config.owns_pid_namespace(), config.group().map(str::to_owned)))
+    Ok(About {
+        owns_pids: config.owns_pid_namespace(),
+        group: config.group().map(str::to_owned),
+        log_policy: config.annotations.get(policy::ANNOTATION).map(|text| text.to_string()),
+    })
 }
 
 /// A bundle.
@@ -106,14 +122,21 @@ impl Bundle {
         self.0.join("rootfs")
     }
 
-    /// Whether the container has its own pid namespace, from `config.json`.
+    /// What its `config.json` says.
     ///
     /// # Errors
     /// A sentence that names the file.
-    pub fn owns_pid_namespace(&self) -> Result<bool, String> {
+    pub fn about(&self) -> Result<About, String> {
         let path = self.file("config.json");
         let bytes = fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-        Ok(parse(&path, &bytes)?.0)
+        parse(&path, &bytes)
+    }
+
+    /// Where something large may lie: containerd's `work` is on a disk, the bundle itself in memory.
+    #[must_use]
+    pub fn roomy(&self) -> PathBuf {
+        let work = self.file("work");
+        if work.is_dir() { work } else { self.0.clone() }
     }
 
     /// Says, before anything happens, which runtime is about to make a container here.
@@ -155,28 +178,31 @@ impl Bundle {
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{About, parse};
     use std::path::Path;
 
-    fn read(text: &str) -> (bool, Option<String>) {
+    fn read(text: &str) -> About {
         parse(Path::new("config.json"), text.as_bytes()).unwrap()
     }
 
     #[test]
     fn the_first_of_the_two_annotations_wins() {
         let both = r#"{"annotations":{"io.kubernetes.cri.sandbox-id":"pod","io.containerd.runc.v2.group":"g"}}"#;
-        assert_eq!(read(both).1.as_deref(), Some("g"));
-        assert_eq!(read(r#"{"annotations":{"io.kubernetes.cri.sandbox-id":"p\u006fd"}}"#).1.as_deref(), Some("pod"));
-        assert_eq!(read(r#"{"annotations":{"io.kubernetes.cri.sandbox-id":""}}"#).1, None);
-        assert_eq!(read("{}").1, None);
+        assert_eq!(read(both).group.as_deref(), Some("g"));
+        assert_eq!(
+            read(r#"{"annotations":{"io.kubernetes.cri.sandbox-id":"p\u006fd"}}"#).group.as_deref(),
+            Some("pod")
+        );
+        assert_eq!(read(r#"{"annotations":{"io.kubernetes.cri.sandbox-id":""}}"#).group, None);
+        assert_eq!(read("{}").group, None);
     }
 
     #[test]
     fn an_own_pid_namespace_is_one_without_a_path() {
-        assert!(read(r#"{"linux":{"namespaces":[{"type":"mount"},{"type":"pid"}]}}"#).0);
-        assert!(!read(r#"{"linux":{"namespaces":[{"type":"pid","path":"/proc/1/ns/pid"}]}}"#).0);
-        assert!(!read(r#"{"linux":{"namespaces":[]}}"#).0);
-        assert!(!read("{}").0);
+        assert!(read(r#"{"linux":{"namespaces":[{"type":"mount"},{"type":"pid"}]}}"#).owns_pids);
+        assert!(!read(r#"{"linux":{"namespaces":[{"type":"pid","path":"/proc/1/ns/pid"}]}}"#).owns_pids);
+        assert!(!read(r#"{"linux":{"namespaces":[]}}"#).owns_pids);
+        assert!(!read("{}").owns_pids);
     }
 
     #[test]

@@ -19,7 +19,8 @@ const CAP_SYS_ADMIN: u64 = 1 << 21;
 /// namespace for id-mapped layers; rootfs mounts.
 const KEPT: u64 = CAP_CHOWN | CAP_DAC_OVERRIDE | CAP_KILL | CAP_SETGID | CAP_SETUID | CAP_SYS_ADMIN;
 
-/// Drops every capability but six. Nothing happens where an exec would not bring them back to the runtime.
+/// Drops every capability but six, unless an exec would not bring them back to the runtime; and with them the right to make
+/// written memory executable.
 ///
 /// # Errors
 /// `capset`'s.
@@ -27,5 +28,7 @@ pub fn confine() -> io::Result<()> {
     if sys::own_uid() == 0 && !sys::capability::root_is_ordinary() {
         sys::capability::limit(KEPT)?;
     }
+    // A kernel before 6.6 has no way to keep this to ourselves, and the programs that we start may need what it forbids.
+    let _ = sys::deny_new_code();
     Ok(())
 }

@@ -18,6 +18,7 @@ use crate::executor::{self, Lock, Notify};
 use crate::io::{ConsoleSocket, Context, Io, Streams};
 use crate::logger::Subject;
 use crate::options::Options;
+use crate::policy::{self, Policy};
 use crate::process::{Phase, Process};
 use crate::reaper::{Exit, Reaper, Watch};
 use crate::runtime::Runtime;
@@ -57,6 +58,7 @@ pub struct Container {
     runtime: Runtime,
     checkpoint: String,
     owns_pids: bool,
+    policy: Policy,
     gone: Cell<bool>,
     turn: Lock,
     execs_starting: Cell<usize>,
@@ -91,7 +93,8 @@ impl Container {
     /// `OCI runtime create failed: …` or what else went wrong; nothing is left then.
     pub async fn create(world: Rc<World>, request: &CreateRequest, options: Options) -> Result<Rc<Container>, Status> {
         let bundle = Bundle::at(&request.bundle);
-        let owns_pids = bundle.owns_pid_namespace().map_err(Status::unknown)?;
+        let about = bundle.about().map_err(Status::unknown)?;
+        let policy = policy(about.log_policy.as_deref(), &options)?;
         let runtime = Runtime::new(options, &world.namespace, &bundle, world.reaper.clone())
             .map_err(|e| Status::unknown(format!("OCI runtime create failed: {e}")))?;
         let mounted = mount(&bundle, &request.rootfs).map_err(Status::unknown)?;
@@ -109,7 +112,8 @@ impl Container {
             paused: Cell::new(None),
             runtime,
             checkpoint: request.checkpoint.clone(),
-            owns_pids,
+            owns_pids: about.owns_pids,
+            policy,
             gone: Cell::new(false),
             turn: Lock::default(),
             execs_starting: Cell::new(0),
@@ -182,6 +186,8 @@ impl Container {
             who: Subject { id: &self.id, namespace: &world.namespace },
             owner: (self.runtime.options().io_uid, self.runtime.options().io_gid),
             reaper: &world.reaper,
+            policy: if process.is_init() { self.policy } else { Policy::Block },
+            dir: &self.bundle.roomy(),
         };
         let (mut io, ends) = Io::open(&process.streams, &context).await?;
         let console = match process.streams.terminal {
@@ -452,6 +458,15 @@ impl Container {
     fn publish(&self, topic: &'static str, kind: &str, event: &impl crate::wire::Message) {
         self.world.publisher.publish(topic, kind, event);
     }
+}
+
+/// The container's own choice, else the engine's.
+fn policy(annotation: Option<&str>, options: &Options) -> Result<Policy, Status> {
+    let (source, text) = match annotation {
+        Some(text) => (policy::ANNOTATION, text),
+        None => ("option LogPolicy", options.log_policy.as_str()),
+    };
+    Policy::parse(text).map_err(|e| Status::new(Code::InvalidArgument, format!("{source}: {e}")))
 }
 
 fn mount(bundle: &Bundle, list: &[Mount]) -> Result<Mounted, String> {

@@ -15,6 +15,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SpliceFFlags, fcntl, splice};
 
 use crate::executor::{self, Notify, READ, Source, WRITE};
+use crate::policy::{Relief, Taken};
 use crate::{log, sys};
 
 /// A descriptor that can be waited for; a terminal's is shared by both directions.
@@ -65,9 +66,10 @@ pub struct Pump {
 }
 
 impl Pump {
-    /// Starts to copy `from` into `to`. `splices` says that both are pipes.
+    /// Starts to copy `from` into `to`. `splices` says that both are pipes; then `relief` says what happens to what the sink
+    /// does not take, and without one the writer waits.
     #[must_use]
-    pub fn start(from: Shared, to: Sink, splices: bool) -> Rc<Pump> {
+    pub fn start(from: Shared, to: Sink, splices: bool, relief: Option<Relief>) -> Rc<Pump> {
         let pump = Rc::new(Pump {
             wish: Cell::new(Wish::Run),
             close_input: Cell::new(false),
@@ -83,6 +85,8 @@ impl Pump {
                 held: RefCell::default(),
                 lost: Cell::new(false),
                 wide: Cell::new(false),
+                relief: relief.filter(|r| !r.only_waits()),
+                ended: Cell::new(false),
             })
             .await;
             me.done.set(true);
@@ -189,11 +193,15 @@ struct Copy {
     held: RefCell<Vec<u8>>,
     lost: Cell<bool>,
     wide: Cell<bool>,
+    relief: Option<Relief>,
+    /// The source has nothing more; what was kept for the sink may still be there.
+    ended: Cell<bool>,
 }
 
 impl Copy {
     fn is_dry(&self) -> bool {
-        self.held.borrow().is_empty() && sys::waiting(self.from.get()).unwrap_or(0) == 0
+        let kept = !self.held.borrow().is_empty() || self.relief.as_ref().is_some_and(Relief::holds);
+        !kept && sys::waiting(self.from.get()).unwrap_or(0) == 0
     }
 
     /// Lets both pipes hold what gathers. Where the kernel refuses, smaller pieces must do.
@@ -207,7 +215,10 @@ impl Copy {
 
     fn step(&self) -> Step {
         match &self.to {
-            Sink::Pipe(to) if self.splices => self.splice(to),
+            Sink::Pipe(to) if self.splices => match &self.relief {
+                Some(relief) => self.splice_with(relief, to),
+                None => self.splice(to),
+            },
             _ => self.copy(),
         }
     }
@@ -223,6 +234,46 @@ impl Copy {
                 self.from.clear(READ);
                 to.clear(WRITE);
                 Step::Blocked
+            }
+            Err(_) => Step::End,
+        }
+    }
+
+    /// As [`Self::splice`], but a sink that takes nothing holds nobody up.
+    fn splice_with(&self, relief: &Relief, to: &Shared) -> Step {
+        if relief.is_behind() && to.is_ready(WRITE) {
+            return match relief.catch_up(to) {
+                Ok(count) => Step::Moved(count),
+                Err(Errno::EINTR) => Step::Moved(0),
+                Err(Errno::EAGAIN) => {
+                    to.clear(WRITE);
+                    Step::Moved(0)
+                }
+                Err(_) => Step::End,
+            };
+        }
+        if self.ended.get() {
+            // The source has nothing more to say; its end would be an edge that never goes away.
+            self.from.clear(READ);
+            return if relief.is_behind() { Step::Blocked } else { Step::End };
+        }
+        if !relief.is_behind() {
+            // Asked before the try: only then does its EAGAIN mean that the sink is full, and an edge of the sink will come.
+            let has_more = sys::waiting(self.from.get()).unwrap_or(0) > 0;
+            match self.splice(to) {
+                Step::Blocked if has_more => {}
+                other => return other,
+            }
+        }
+        match relief.take(&self.from) {
+            Ok(Taken::Bytes(count)) => Step::Moved(count),
+            Ok(Taken::Nothing) => {
+                self.from.clear(READ);
+                Step::Blocked
+            }
+            Ok(Taken::End) => {
+                self.ended.set(true);
+                Step::Moved(0)
             }
             Err(_) => Step::End,
         }

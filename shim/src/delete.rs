@@ -2,20 +2,20 @@
 //! nothing is done. Else it removes what a dead shim left.
 
 use std::fs;
-use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::api::DeleteResponse;
 use crate::bundle::Bundle;
 use crate::cli::Arguments;
-use crate::mounts;
 use crate::options::Options;
 use crate::reaper::Reaper;
 use crate::runtime::{Runtime, find};
 use crate::wire::Message;
+use crate::{mounts, stray, sys};
 
 /// The engine gives up after five seconds; a hanging runtime must not take the rest of the clean-up with it.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -31,6 +31,7 @@ pub fn delete(arguments: &Arguments) -> Result<(Vec<u8>, Vec<String>), String> {
     let mut warnings = Vec::new();
     let pid = bundle.pid("init.pid").unwrap_or(0);
     if let Some(options) = bundle.begun() {
+        stray::end(&bundle.file("log.json"));
         match delete_container(arguments, options, &bundle) {
             Ok(()) => bundle.end(),
             Err(text) => warnings.push(text),
@@ -58,22 +59,38 @@ fn delete_container(arguments: &Arguments, options: Options, bundle: &Bundle) ->
     let binary = find(options.binary())?;
     let runtime = Runtime::new(options, &arguments.namespace, bundle, Rc::new(Reaper::default()))?;
     let line = runtime.command_line("delete", &["--force", &arguments.id]);
-    let mut child = Command::new(binary)
+    let child = Command::new(binary)
         .args(&line[1..])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
+        .process_group(0)
         .spawn()
         .map_err(|e| format!("{}: {e}", line[0]))?;
+    match finish(child).map_err(|e| format!("{} delete --force {}: {e}", line[0], arguments.id))? {
+        status if status.success() => Ok(()),
+        status => Err(format!(
+            "{} delete --force {}: {status}{}",
+            line[0],
+            arguments.id,
+            runtime.logged().map(|words| format!(": {words}")).unwrap_or_default()
+        )),
+    }
+}
+
+/// Waits for a command that leads a process group, and ends the group when it takes too long.
+///
+/// # Errors
+/// `waitpid`'s; a sentence with the time that it had.
+pub(crate) fn finish(mut child: Child) -> Result<ExitStatus, String> {
     let until = Instant::now() + PATIENCE;
     loop {
-        match child.try_wait().map_err(|e| format!("{}: {e}", line[0]))? {
-            Some(status) if status.success() => return Ok(()),
-            Some(status) => return Err(format!("{} delete --force {}: {status}", line[0], arguments.id)),
+        match child.try_wait().map_err(|e| e.to_string())? {
+            Some(status) => return Ok(status),
             None if Instant::now() > until => {
                 // It is told to end; whether it does is not waited for.
-                let _ = child.kill();
-                return Err(format!("{} delete --force {}: no end within {PATIENCE:?}", line[0], arguments.id));
+                let _ = i32::try_from(child.id()).map(|pid| sys::kill(-pid, libc::SIGKILL));
+                return Err(format!("no end within {PATIENCE:?}"));
             }
             None => std::thread::sleep(Duration::from_millis(1)),
         }
@@ -84,7 +101,7 @@ fn delete_container(arguments: &Arguments, options: Options, bundle: &Bundle) ->
 fn remove_dead_socket(bundle: &Bundle) {
     let Ok(address) = fs::read_to_string(bundle.file("address")) else { return };
     let Some(path) = address.trim().strip_prefix("unix://").map(Path::new) else { return };
-    if UnixStream::connect(path).is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionRefused) {
+    if sys::connect(path).is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionRefused) {
         // Somebody else may have removed it meanwhile.
         let _ = fs::remove_file(path);
     }

@@ -13,9 +13,9 @@ use std::time::{Duration, SystemTime};
 
 use crate::api::{Any, Envelope, ForwardRequest};
 use crate::executor::{self, Notify, READ, Source, WRITE};
-use crate::log;
 use crate::ttrpc::{self, Parsed, REQUEST, RESPONSE, Request, Response};
 use crate::wire::{Bytes, Message};
+use crate::{log, sys};
 
 const SERVICE: &str = "containerd.services.events.ttrpc.v1.Events";
 /// How many events wait at most. Beyond it the oldest goes that no engine depends on.
@@ -162,7 +162,7 @@ struct Link {
 impl Link {
     fn open(address: &PathBuf) -> io::Result<Link> {
         // A unix socket connects at once or not at all, unless the engine's backlog is full: then not at all is meant.
-        let stream = connect(address)?;
+        let stream = sys::connect(address)?;
         Ok(Link { socket: Source::new(stream, READ | WRITE)?, stream: 1 })
     }
 
@@ -220,13 +220,4 @@ fn judge(payload: &[u8]) -> io::Result<()> {
         log::warn(&format!("the engine refused an event: {}", status.message));
     }
     Ok(())
-}
-
-fn connect(address: &PathBuf) -> io::Result<UnixStream> {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
-    use std::os::fd::AsRawFd;
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    connect(fd.as_raw_fd(), &UnixAddr::new(address)?)?;
-    Ok(fd.into())
 }

@@ -259,6 +259,11 @@ impl<F: AsFd> Source<F> {
         self.edges.bits.set(self.edges.bits.get() & !bits);
     }
 
+    /// Whether an edge of `bits` came that nobody has forgotten since.
+    pub fn is_ready(&self, bits: u8) -> bool {
+        self.edges.bits.get() & bits != 0
+    }
+
     /// Waits for an edge of `bits`.
     pub async fn ready(&self, bits: u8) {
         self.edges.changed.until(|| (self.edges.bits.get() & bits != 0).then_some(())).await;

@@ -1,10 +1,15 @@
 //! `-info`: what the runtime can do, in the engine's words. Engines ask at their first Create and before they use id-mapped
 //! or recursively read-only mounts.
 
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
 use crate::api::{Any, RuntimeInfo, RuntimeVersion};
+use crate::delete::finish;
 use crate::options::Options;
 use crate::runtime::find;
 use crate::wire::{Bytes, Message};
@@ -12,6 +17,7 @@ use crate::wire::{Bytes, Message};
 /// The type under which engines know the runtime's features.
 const FEATURES: &str = "types.containerd.io/opencontainers/runtime-spec/1/features/Features";
 const INPUT: u64 = 1 << 20;
+const OUTPUT: u64 = 1 << 20;
 
 /// Builds the answer from the options on standard input.
 ///
@@ -41,11 +47,19 @@ pub fn info() -> Result<Vec<u8>, String> {
 /// The standard output of a runtime command, `None` when the command fails.
 fn ask(options: &Options, command: &str) -> Result<Option<Vec<u8>>, String> {
     let binary = find(options.binary())?;
-    let output = Command::new(&binary)
+    let failed = |e: io::Error| format!("{}: {e}", binary.display());
+    // A file in memory: whatever it says, it can neither block nor make us read while we watch the time.
+    let mut words = memfd_create(c"features", MFdFlags::MFD_CLOEXEC).map(File::from).map_err(|e| failed(e.into()))?;
+    let child = Command::new(&binary)
         .arg(command)
         .stdin(Stdio::null())
+        .stdout(words.try_clone().map_err(failed)?)
         .stderr(Stdio::null())
-        .output()
-        .map_err(|e| format!("{}: {e}", binary.display()))?;
-    Ok((output.status.success() && !output.stdout.is_empty()).then_some(output.stdout))
+        .process_group(0)
+        .spawn()
+        .map_err(failed)?;
+    let status = finish(child).map_err(|e| format!("{} {command}: {e}", binary.display()))?;
+    let mut output = Vec::new();
+    words.rewind().and_then(|()| words.take(OUTPUT).read_to_end(&mut output)).map_err(failed)?;
+    Ok((status.success() && !output.is_empty()).then_some(output))
 }

@@ -8,6 +8,8 @@
 //! | `binary://` | the logger's own pipe | copies nothing |
 //! | any, with a terminal | the terminal | copies between its master and the sink |
 //!
+//! What happens while nobody reads a fifo is the container's choice ([`crate::policy`]).
+//!
 //! A fifo is opened for reading *and* writing. That never waits for the engine, and it holds both ends with one descriptor:
 //! a vanished reader causes no SIGPIPE, and what was written waits for the next one (fifo(7), Linux).
 
@@ -28,6 +30,7 @@ use nix::unistd::{Gid, Uid, fchown, pipe2};
 use crate::copy::{Pump, Shared, Sink};
 use crate::executor::{self, READ, Source, WRITE};
 use crate::logger::{self, Logger, Subject};
+use crate::policy::{Policy, Relief};
 use crate::reaper::Reaper;
 use crate::sys;
 
@@ -55,6 +58,10 @@ pub struct Context<'a> {
     pub owner: (u32, u32),
     /// Waits for a logger.
     pub reaper: &'a Rc<Reaper>,
+    /// What happens to output that nobody takes.
+    pub policy: Policy,
+    /// Where it may be kept meanwhile.
+    pub dir: &'a Path,
 }
 
 /// The streams of a living process.
@@ -111,7 +118,7 @@ impl Io {
             None => null()?,
             Some(from) => {
                 let (end, ours) = pipe(context.owner, true).map_err(|e| format!("stdin: {e}"))?;
-                io.input = Some(Pump::start(from, Sink::Pipe(ours), true));
+                io.input = Some(Pump::start(from, Sink::Pipe(ours), true, None));
                 end
             }
         };
@@ -131,7 +138,8 @@ impl Io {
             Opened::Null => null().map(Output::One).map_err(|e| format!("/dev/null: {e}")),
             Opened::Sink(sink, splices) => {
                 let (end, ours) = pipe(context.owner, false).map_err(|e| format!("{name}: {e}"))?;
-                self.outputs.push(Pump::start(ours, sink, splices));
+                let relief = Relief::new(context.policy, format!("{} {name}", context.who.id), context.dir);
+                self.outputs.push(Pump::start(ours, sink, splices, Some(relief)));
                 Ok(Output::One(end))
             }
             Opened::Logger(logger, [out, err]) => {
@@ -148,9 +156,9 @@ impl Io {
     pub fn attach(&mut self, master: OwnedFd) -> io::Result<()> {
         let Some((input, output)) = self.waiting.take() else { return Ok(()) };
         let console = nonblocking(master, READ | WRITE)?;
-        self.outputs.push(Pump::start(console.clone(), output, false));
+        self.outputs.push(Pump::start(console.clone(), output, false, None));
         if let Some(from) = input {
-            let pump = Pump::start(from, Sink::Terminal(console.clone()), false);
+            let pump = Pump::start(from, Sink::Terminal(console.clone()), false, None);
             executor::spawn(hang_up(pump.clone(), self.outputs.clone(), Rc::downgrade(&self.console)));
             self.input = Some(pump);
         }

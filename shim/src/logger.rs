@@ -1,8 +1,9 @@
 //! `binary://` log sinks: a program of the operator's that reads the container's output straight from its pipe.
 //!
-//! The path comes from whoever creates the container (for some engines from a label), and the program runs as root. So it
-//! must be a regular file that only root, or the shim's own user, could have written; it gets no environment but the two
-//! documented variables, and no descriptor but the documented three.
+//! Path and arguments come from whoever creates the container, for some engines from a label of an image, and the program runs
+//! as root on the host: `/bin/sh` with arguments would be the image's way out (CVE-2026-53488). So only programs are run that
+//! the host's operator has listed ([`LIST`], [`KNOWN`]), from a regular file that only root, or the shim's own user, could have
+//! written; they get no environment but the two documented variables, and no descriptor but the documented three.
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -27,6 +28,13 @@ const READY: Duration = Duration::from_secs(10);
 const FINISH: Duration = Duration::from_secs(1);
 /// How long it may take after SIGTERM.
 const TERM: Duration = Duration::from_secs(12);
+
+/// The operator's list: a line for each program, its absolute path and the arguments that must come first; `#` begins a comment.
+pub const LIST: &str = "/etc/containerd/tare-loggers";
+/// The engine's environment may name another list.
+const LIST_VARIABLE: &str = "TARE_SHIM_LOGGERS";
+/// What is allowed without a list: how nerdctl calls itself.
+const KNOWN: &str = "/usr/local/bin/nerdctl _NERDCTL_INTERNAL_LOGGING\n/usr/bin/nerdctl _NERDCTL_INTERNAL_LOGGING\n";
 
 /// Who the output belongs to.
 pub struct Subject<'a> {
@@ -100,6 +108,7 @@ impl Logger {
     ) -> Result<(Logger, [OwnedFd; 2]), String> {
         let name = &address.path;
         trusted(name)?;
+        allowed(address)?;
         let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(|e| format!("pipe for {name}: {e}"));
         let ((out, out_end), (err, err_end), (ready, ready_end)) = (pipe()?, pipe()?, pipe()?);
         let null = File::options().read(true).write(true).open("/dev/null").map_err(|e| format!("/dev/null: {e}"))?;
@@ -108,7 +117,7 @@ impl Logger {
         let env =
             c_strings(vec![format!("CONTAINER_ID={}", who.id), format!("CONTAINER_NAMESPACE={}", who.namespace)])?;
         let fds = [null.as_fd(), null.as_fd(), null.as_fd(), out.as_fd(), err.as_fd(), ready_end.as_fd()];
-        let program = Program { path: &path, args: &args, env: &env, fds: &fds, dies_with_us: false };
+        let program = Program { path: &path, args: &args, env: &env, fds: &fds, is_runtime: false };
         let pid = spawn(&program).map_err(|e| format!("exec {name}: {}", errno_text(&e)))?;
         let logger = Logger { pid, watch: reaper.watch(pid), kept: vec![out, err] };
         drop(ready_end);
@@ -156,6 +165,35 @@ impl Logger {
     }
 }
 
+/// Refuses what the operator has not listed.
+fn allowed(address: &Address) -> Result<(), String> {
+    let file = std::env::var(LIST_VARIABLE).unwrap_or_else(|_| LIST.to_owned());
+    let list = match fs::read_to_string(&file) {
+        Ok(list) => {
+            trusted(&file)?;
+            list
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(e) => return Err(format!("list of loggers {file}: {}", errno_text(&e))),
+    };
+    if is_listed(KNOWN, address) || is_listed(&list, address) {
+        return Ok(());
+    }
+    Err(format!(
+        "logger {}: permission denied: neither it nor its arguments are in {file} (a line there with its path allows it)",
+        address.path
+    ))
+}
+
+fn is_listed(list: &str, address: &Address) -> bool {
+    list.lines().map(|line| line.split('#').next().unwrap_or_default().split_whitespace()).any(|mut words| {
+        words.next() == Some(&address.path) && {
+            let first: Vec<&str> = words.collect();
+            address.args.len() >= first.len() && first.iter().zip(&address.args).all(|(want, have)| want == have)
+        }
+    })
+}
+
 /// Refuses a program that somebody else could have put there.
 fn trusted(path: &str) -> Result<(), String> {
     if !path.starts_with('/') {
@@ -171,7 +209,26 @@ fn trusted(path: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Address, address, trusted, unescape};
+    use super::{Address, KNOWN, address, is_listed, trusted, unescape};
+
+    #[test]
+    fn only_what_is_listed_is_run() {
+        let list = "# ours\n/opt/log  --container # the rest is free\n/opt/any\n\n";
+        for (uri, fine) in [
+            ("/opt/any", true),
+            ("/opt/any?x=y", true),
+            ("/opt/log?--container=a&b=c", true),
+            ("/opt/log", false),
+            ("/opt/log?-c=--container", false),
+            ("/bin/sh?-c=id", false),
+            ("/opt/any/../../bin/sh", false),
+            ("", false),
+        ] {
+            assert_eq!(is_listed(list, &address(uri)), fine, "{uri}");
+        }
+        assert!(is_listed(KNOWN, &address("/usr/local/bin/nerdctl?_NERDCTL_INTERNAL_LOGGING=%2Fvar%2Flib%2Fnerdctl")));
+        assert!(!is_listed(KNOWN, &address("/usr/local/bin/nerdctl?run=--privileged")));
+    }
 
     #[test]
     fn a_query_becomes_arguments_in_order() {

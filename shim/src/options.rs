@@ -1,5 +1,7 @@
 //! Runtime options: what an engine may say about the runtime binary, in the two types in which it says it.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::api::{Any, RuncOptions, RuntimeOptions};
@@ -9,6 +11,10 @@ use crate::wire::{Malformed, Message};
 pub const DEFAULT_RUNTIME: &str = "tare";
 /// Where the runtime keeps its state when nobody says: one directory per namespace below it.
 pub const DEFAULT_ROOT: &str = "/run/containerd/tare";
+/// How long a command of the runtime may take when nobody says: hooks may pull, images of checkpoints may be large.
+pub const RUNTIME_TIMEOUT: Duration = Duration::from_secs(600);
+/// The same for a command that only signals, freezes, changes or removes.
+const SHORT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Options after defaults; this is also what `options.json` holds for the `delete` action.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +40,10 @@ pub struct Options {
     pub criu_image_path: String,
     /// Where CRIU writes its logs.
     pub criu_work_path: String,
+    /// What happens to output that nobody takes, unless a container says otherwise ([`crate::policy`]).
+    pub log_policy: String,
+    /// How many seconds a command of the runtime may take; 0 is [`RUNTIME_TIMEOUT`].
+    pub runtime_timeout: u64,
 }
 
 impl Options {
@@ -48,6 +58,17 @@ impl Options {
     pub fn root_of(&self, namespace: &str) -> String {
         let root = if self.root.is_empty() { DEFAULT_ROOT } else { &self.root };
         format!("{}/{namespace}", root.trim_end_matches('/'))
+    }
+
+    /// How long the runtime may take for `verb`.
+    #[must_use]
+    pub fn limit(&self, verb: &str) -> Duration {
+        let given = match self.runtime_timeout {
+            0 => RUNTIME_TIMEOUT,
+            seconds => Duration::from_secs(seconds),
+        };
+        let may_be_long = matches!(verb, "create" | "start" | "exec" | "checkpoint" | "restore");
+        if may_be_long { given } else { given.min(SHORT_TIMEOUT) }
     }
 
     /// Reads the options that the engine sent. Unknown types are ignored: they are for another shim.
@@ -85,6 +106,7 @@ impl From<RuncOptions> for Options {
             io_gid: o.io_gid,
             criu_image_path: o.criu_image_path,
             criu_work_path: o.criu_work_path,
+            ..Options::default()
         }
     }
 }
@@ -104,6 +126,8 @@ fn from_toml(text: &str) -> Options {
             "ShimCgroup" => made.shim_cgroup = toml_string(value),
             "CriuImagePath" => made.criu_image_path = toml_string(value),
             "CriuWorkPath" => made.criu_work_path = toml_string(value),
+            "LogPolicy" => made.log_policy = toml_string(value),
+            "RuntimeTimeout" => made.runtime_timeout = number().into(),
             "SystemdCgroup" => made.systemd_cgroup = on,
             "NoPivotRoot" => made.no_pivot_root = on,
             "NoNewKeyring" => made.no_new_keyring = on,

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::Deserialize;
@@ -15,9 +16,13 @@ use crate::bundle::Bundle;
 use crate::options::Options;
 use crate::reaper::Reaper;
 use crate::sys::spawn::{Program, spawn};
+use crate::{executor, log, sys};
 
 /// How much of the runtime's output and log is read for its last words.
 const LAST_WORDS: u64 = 64 << 10;
+
+/// How long a killed command is waited for.
+const LAST_BREATH: Duration = Duration::from_secs(2);
 
 /// A runtime binary and how one container is addressed with it.
 pub struct Runtime {
@@ -98,14 +103,36 @@ impl Runtime {
         let args = c_strings(self.command_line(verb, rest))?;
         let env = environment();
         let path = CString::new(self.binary.as_os_str().as_bytes()).map_err(|e| e.to_string())?;
-        let program = Program { path: &path, args: &args, env: &env, fds: stdio, dies_with_us: true };
+        let program = Program { path: &path, args: &args, env: &env, fds: stdio, is_runtime: true };
         let pid = spawn(&program).map_err(|e| format!("exec {}: {}", self.binary.display(), errno_text(&e)))?;
-        Ok(self.reaper.watch(pid).exit().await.code)
+        let watch = self.reaper.watch(pid);
+        let limit = self.options.limit(verb);
+        if let Some(exit) = executor::timeout(limit, watch.exit()).await {
+            return Ok(exit.code);
+        }
+        self.end(pid);
+        // A process in the kernel's hands may not end even so; it is not waited for twice.
+        executor::timeout(LAST_BREATH, watch.exit()).await;
+        Err(format!("{} {verb}: no end within {} s, killed (option RuntimeTimeout)", self.name, limit.as_secs()))
+    }
+
+    /// Ends a command and what it started in its own process group, hooks for example.
+    fn end(&self, pid: u32) {
+        log::warn(&format!("{}: process {pid} hangs and is killed", self.name));
+        if let Ok(pid) = i32::try_from(pid) {
+            // It is our unreaped child and leads its group, so neither number can be another's.
+            let _ = sys::kill(-pid, libc::SIGKILL);
+        }
+    }
+
+    /// The last error in the runtime's log.
+    #[must_use]
+    pub fn logged(&self) -> Option<String> {
+        File::open(&self.log).ok().map(tail).and_then(|bytes| last_error(&bytes))
     }
 
     fn last_words(&self, verb: &str, status: u32, said: &[u8]) -> String {
-        let logged = File::open(&self.log).ok().map(tail).and_then(|bytes| last_error(&bytes));
-        let words = logged.unwrap_or_else(|| {
+        let words = self.logged().unwrap_or_else(|| {
             let said = String::from_utf8_lossy(said).trim().to_owned();
             if said.is_empty() { format!("{} {verb}: exit status {status}", self.name) } else { said }
         });

@@ -66,6 +66,7 @@ fn prepare(place: &Place) -> Result<SignalFd, String> {
     let mut mask = SigSet::empty();
     [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT].into_iter().for_each(|s| mask.add(s));
     mask.thread_block().map_err(|e| format!("signal mask: {e}"))?;
+    sys::give_up_streams();
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .map_err(|e| format!("signalfd: {e}"))?;
     executor::install().map_err(|e| format!("epoll: {e}"))?;

@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
@@ -38,7 +38,7 @@ pub fn start(arguments: &Arguments) -> Result<Vec<u8>, String> {
     let said =
         bootstrap::read(&input, &arguments.id, &arguments.namespace).map_err(|e| format!("standard input: {e}"))?;
     let config = fs::read("config.json").map_err(|e| format!("config.json: {e}"))?;
-    let (_, group) = bundle::parse(Path::new("config.json"), &config)?;
+    let group = bundle::parse(Path::new("config.json"), &config)?.group;
     let grpc = if arguments.address.is_empty() { &said.grpc_address } else { &arguments.address };
     let place = place(&said, grpc, &arguments.namespace, group.as_deref().unwrap_or(&arguments.id));
     let address = format!("unix://{}", place.display());
@@ -96,8 +96,10 @@ fn bind(path: &Path) -> io::Result<Option<UnixListener>> {
             Err(e) if e.kind() == io::ErrorKind::AddrInUse => {}
             Err(e) => return Err(e),
         }
-        match UnixStream::connect(path) {
+        match sys::connect(path) {
             Ok(_) => return Ok(None),
+            // It lives and is behind with its work.
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(e),

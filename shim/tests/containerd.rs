@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use common::{Home, SHIM, have, make_rootfs, wait_for, which};
+use common::{Home, have, make_rootfs, runtime, shim_binary, wait_for, which};
 use containerd_shim_tare::sha256;
 use serde_json::json;
 
-const NEEDS: &[&str] = &["containerd", "ctr", "runc", "busybox", "tar", "script"];
+const NEEDS: &[&str] = &["containerd", "ctr", "busybox", "tar", "script"];
 
 struct Daemon {
     home: Home,
@@ -29,12 +29,13 @@ impl Daemon {
         // Also under the name of containerd's own shim: a drop-in is a promise.
         fs::create_dir(path("path")).unwrap();
         for name in ["containerd-shim-tare-v2", "containerd-shim-runc-v2"] {
-            std::os::unix::fs::symlink(SHIM, path("path").join(name)).unwrap();
+            std::os::unix::fs::symlink(shim_binary(), path("path").join(name)).unwrap();
         }
-        fs::write(path("options.toml"), format!("BinaryName = \"runc\"\nRoot = {:?}\n", path("runtime"))).unwrap();
+        fs::write(path("options.toml"), format!("BinaryName = {:?}\nRoot = {:?}\n", runtime(), path("runtime")))
+            .unwrap();
         let text = format!(
             "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", \
-             \"io.containerd.internal.v1.opt\"]\n[grpc]\n  address = {:?}\n[debug]\n  level = \"debug\"\n",
+             \"io.containerd.internal.v1.opt\"]\n[grpc]\n  address = {:?}\n[debug]\n  level = \"trace\"\n",
             path("root"),
             path("state"),
             path("sock")
@@ -73,7 +74,10 @@ impl Daemon {
 
     fn ctr(&self, words: &[&str]) -> Output {
         let mut command = Command::new("timeout");
-        command.args(["-k", "1", "20", "ctr", "-a"]).arg(self.home.0.join("sock")).args(["-n", &self.home.name()]);
+        command
+            .args(["-k", "1", &common::long().as_secs().to_string(), "ctr", "-a"])
+            .arg(self.home.0.join("sock"))
+            .args(["-n", &self.home.name()]);
         command.args(words).stdin(Stdio::null()).output().unwrap()
     }
 
@@ -91,6 +95,15 @@ impl Daemon {
 
     fn tasks(&self) -> String {
         text(&self.ctr(&["task", "ls"]))
+    }
+
+    /// Major and minor version of the daemon.
+    fn version(&self) -> (u32, u32) {
+        let output = text(&Command::new("containerd").arg("--version").output().unwrap());
+        let number =
+            output.split_whitespace().find(|w| w.trim_start_matches('v').starts_with(|c: char| c.is_ascii_digit()));
+        let mut parts = number.unwrap().trim_start_matches('v').split('.').map(|part| part.parse().unwrap_or(0));
+        (parts.next().unwrap(), parts.next().unwrap())
     }
 
     fn shims(&self) -> Vec<u32> {
@@ -157,12 +170,12 @@ fn runs_to_the_end_under_every_name() {
     let output = daemon.run(&["--rm"], "a", &["/bin/sh", "-c", "echo out; echo err >&2; exit 7"]);
     assert_eq!((text(&output).as_str(), output.status.code()), ("out\n", Some(7)), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("err"));
-    let root = daemon.home.0.join("runtime").to_string_lossy().into_owned();
+    let (runc, root) = (runtime(), daemon.home.0.join("runtime").to_string_lossy().into_owned());
     for (id, name) in [("alias", "io.containerd.runc.tare.v2"), ("dropin", "io.containerd.runc.v2")] {
         let mut words = vec!["--runtime", name];
         // This client knows runc options for the one name only; the other shows that it is ours by its process below.
         if id == "dropin" {
-            words.extend(["--runc-binary", "runc", "--runc-root", &root]);
+            words.extend(["--runc-binary", &runc, "--runc-root", &root]);
         } else {
             let options = daemon.home.0.join("options.toml").to_string_lossy().into_owned();
             words.extend(["--runtime-config-path", options.leak()]);
@@ -282,6 +295,158 @@ fn an_images_layers_are_mounted_and_a_pod_has_one_shim() {
         });
         daemon.ctr(&["task", "rm", id]);
     }
+    daemon.nothing_is_left();
+}
+
+#[test]
+fn fifty_containers_start_eight_at_a_time() {
+    if !have(NEEDS) {
+        return;
+    }
+    let daemon = Daemon::start();
+    let next = std::sync::atomic::AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                loop {
+                    let n = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    if n >= 50 {
+                        return;
+                    }
+                    let script = format!("echo {n}; exit {n}");
+                    let output = daemon.run(&["--rm"], &format!("n{n}"), &["/bin/sh", "-c", &script]);
+                    let code = output.status.code().unwrap();
+                    assert_eq!((text(&output), code), (format!("{n}\n"), i32::try_from(n).unwrap()), "{output:?}");
+                }
+            });
+        }
+    });
+    daemon.nothing_is_left();
+    assert!(
+        common::cgroups_with(&daemon.home.name()).iter().all(|g| !g.to_string_lossy().contains("/n")),
+        "no group is left"
+    );
+}
+
+#[test]
+fn a_stopped_shim_does_not_hang_the_daemon() {
+    if !have(NEEDS) {
+        return;
+    }
+    let mut daemon = Daemon::start();
+    assert!(daemon.run(&["-d"], "stopped", &["/bin/sleep", "1000"]).status.success());
+    let shim = daemon.shims()[0];
+    common::signal(shim, "-STOP");
+    let begun = std::time::Instant::now();
+    let output = daemon.run(&["--rm"], "other", &["/bin/echo", "fine"]);
+    assert_eq!(text(&output), "fine\n", "{output:?}");
+    daemon.tasks();
+    assert!(begun.elapsed() < common::long(), "{:?}", begun.elapsed());
+    // A daemon that comes back gives such a shim up after five seconds; its `delete` may not wait for it either.
+    daemon.down();
+    daemon.up();
+    let output = daemon.run(&["--rm"], "third", &["/bin/echo", "fine"]);
+    assert_eq!(text(&output), "fine\n", "{output:?}");
+    common::signal(shim, "-CONT");
+    common::signal(shim, "-KILL");
+}
+
+#[test]
+fn shims_killed_at_any_moment_leave_nothing_to_the_daemon() {
+    if !have(NEEDS) {
+        return;
+    }
+    let daemon = Daemon::start();
+    for delay in (0..200).step_by(40) {
+        let id = format!("d{delay}");
+        std::thread::scope(|scope| {
+            let run = scope.spawn(|| daemon.run(&["--rm"], &id, &["/bin/sleep", "1"]));
+            let shim = wait_for("a shim", || daemon.shims().first().copied());
+            std::thread::sleep(Duration::from_millis(delay));
+            common::signal(shim, "-KILL");
+            // Whether the client has success depends on the moment; that it ends does not.
+            assert_ne!(run.join().unwrap().status.code(), Some(124), "{id}: the client hangs");
+        });
+        daemon.ctr(&["task", "rm", "-f", &id]);
+        daemon.ctr(&["container", "rm", &id]);
+        daemon.nothing_is_left();
+        let state = daemon.home.0.join("runtime").join(daemon.home.name()).join(&id);
+        assert!(!state.exists(), "{id}: the runtime's state");
+    }
+}
+
+#[test]
+fn systemd_makes_the_cgroup_when_it_is_asked_to() {
+    if !have(NEEDS) {
+        return;
+    }
+    if !Path::new("/run/systemd/system").is_dir() {
+        println!("SKIPPED: no systemd here");
+        return;
+    }
+    let daemon = Daemon::start();
+    let file = daemon.home.0.join("systemd.toml");
+    // Ours has no such driver yet.
+    let binary = if runtime().contains("tare") { "runc".to_owned() } else { runtime() };
+    fs::write(
+        &file,
+        format!("BinaryName = {binary:?}\nRoot = {:?}\nSystemdCgroup = true\n", daemon.home.0.join("runtime")),
+    )
+    .unwrap();
+    let rootfs = daemon.home.0.join("rootfs").to_string_lossy().into_owned();
+    let (options, group) = (file.to_string_lossy().into_owned(), format!("system.slice:{}:sd", daemon.home.name()));
+    let output = daemon.ctr(&[
+        "run",
+        "-d",
+        "--runtime",
+        "io.containerd.tare.v2",
+        "--runtime-config-path",
+        &options,
+        "--cgroup",
+        &group,
+        "--rootfs",
+        &rootfs,
+        "sd",
+        "/bin/sleep",
+        "1000",
+    ]);
+    assert!(output.status.success(), "{output:?}");
+    let pid = daemon.init_pid("sd");
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    assert!(groups.contains(&format!("/system.slice/{}-sd.scope", daemon.home.name())), "{groups}");
+    assert!(text(&daemon.ctr(&["task", "metrics", "sd"])).contains("pids.current"));
+    daemon.ctr(&["task", "kill", "-s", "KILL", "sd"]);
+    wait_for("the end", || daemon.tasks().contains("STOPPED").then_some(()));
+    daemon.ctr(&["task", "rm", "sd"]);
+    daemon.nothing_is_left();
+}
+
+#[test]
+fn the_shim_is_the_sandbox_when_the_daemon_lets_it() {
+    if !have(NEEDS) {
+        return;
+    }
+    let daemon = Daemon::start();
+    if daemon.version() < (1, 7) {
+        println!("SKIPPED: this daemon has no sandbox controller for shims");
+        return;
+    }
+    let pod = daemon.home.0.join("pod.json");
+    fs::write(&pod, r#"{"metadata":{"name":"p","namespace":"default","uid":"u","attempt":1}}"#).unwrap();
+    let words = ["sandboxes", "run", "--runtime", "io.containerd.tare.v2", &pod.to_string_lossy(), "sb"];
+    let output = daemon.ctr(&words);
+    let said = String::from_utf8_lossy(&output.stderr);
+    if ["controller name can not be empty", "unable to find sandbox"].iter().any(|text| said.contains(text)) {
+        println!(
+            "SKIPPED: this client names no controller or creates nothing before the start, so the daemon asks no shim"
+        );
+        return;
+    }
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(daemon.shims().len(), 1);
+    assert!(text(&daemon.ctr(&["sandboxes", "list"])).contains("sb"));
+    let output = daemon.ctr(&["sandboxes", "rm", "--force", "sb"]);
+    assert!(output.status.success(), "{output:?}");
     daemon.nothing_is_left();
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::junit::escape;
-use super::{Column, Results, Tally};
+use super::{Column, Results, Row, Tally};
 use crate::clause::{Clause, Level};
 use crate::outcome::Verdict;
 
@@ -21,7 +21,7 @@ pub fn write(results: &Results) -> String {
         escape(&results.host)
     );
     cards(&mut out, results);
-    out.push_str(CONTROLS);
+    controls(&mut out, results);
     table(&mut out, results);
     let _infallible = writeln!(out, "<script>{SCRIPT}</script></body></html>");
     out
@@ -31,9 +31,19 @@ const CONTROLS: &str = "<nav><input id=find type=search placeholder=\"code, word
     <label><input type=checkbox class=level value=MUST checked> MUST</label>\
     <label><input type=checkbox class=level value=SHOULD checked> SHOULD</label>\
     <label><input type=checkbox class=level value=MAY checked> MAY</label>\
-    <label><input type=checkbox id=lost> only what is not obeyed</label>\
-    <label><input type=checkbox id=differ> only where runtimes differ</label>\
-    <label><input type=checkbox id=none> also clauses without a case</label><span id=shown></span></nav>";
+    <select id=result aria-label=\"result\"><option value=all>every result</option><option value=lost>not obeyed by some</option>\
+    <option value=kept>obeyed by all</option><option value=differ>runtimes differ</option>\
+    <option value=skip>not to be told here</option><option value=none>without a case</option></select>";
+
+/// The row of controls; the choice of chapters is that of the cases.
+fn controls(out: &mut String, results: &Results) {
+    out.push_str(CONTROLS);
+    out.push_str("<select id=chapter aria-label=\"chapter\"><option value=\"\">every chapter</option>");
+    for chapter in results.chapters() {
+        let _infallible = write!(out, "<option>{}</option>", escape(chapter));
+    }
+    out.push_str("</select><span id=shown></span></nav>");
+}
 
 fn plural(n: usize) -> String {
     if n == 1 { "one runtime".into() } else { format!("{n} runtimes") }
@@ -43,14 +53,45 @@ fn plural(n: usize) -> String {
 fn cards(out: &mut String, results: &Results) {
     out.push_str("<section class=cards>");
     for column in &results.columns {
-        let _infallible = write!(out, "<article><h2>{}</h2><p>{}</p>", escape(&column.name), escape(&column.version));
+        let [name, version, host] = [&column.name, &column.version, &column.host].map(|text| escape(text));
+        let _infallible = write!(out, "<article><h2>{name}</h2><p>{version}<br>{host}</p>");
         for level in [Level::Must, Level::Should, Level::May] {
             bar(out, column, level);
         }
         let skipped = column.rows.iter().filter(|r| r.verdict == Verdict::Skip).count();
-        let _infallible = write!(out, "<p class=quiet>{skipped} cases that this host cannot tell</p></article>");
+        let _infallible = write!(out, "<p class=quiet>{skipped} cases that this host cannot tell</p>");
+        failures(out, column);
+        out.push_str("</article>");
     }
     out.push_str("</section>");
+}
+
+/// What a runtime does not obey, the strongest first: what was seen, and how to see it again.
+fn failures(out: &mut String, column: &Column) {
+    let lost = |r: &&Row| matches!(r.verdict, Verdict::Fail | Verdict::Broken);
+    let mut rows: Vec<&Row> = column.rows.iter().filter(lost).collect();
+    rows.sort_by_key(|r| r.level);
+    if rows.is_empty() {
+        out.push_str("<p class=quiet>✓ nothing that is not obeyed</p>");
+        return;
+    }
+    let _infallible = write!(out, "<details class=lost><summary>{} not obeyed</summary><ul>", rows.len());
+    for row in rows {
+        let class = if row.level == Level::Must { "fail" } else { "warn" };
+        let [name, title, message] = [&row.name, &row.title, &row.message].map(|text| escape(text));
+        let _infallible = write!(
+            out,
+            "<li><b class={class}>{}</b> <code>{name}</code> {title}<div class=why>{message}</div><pre>{}</pre></li>",
+            row.level.word(),
+            escape(&again(column, row))
+        );
+    }
+    out.push_str("</ul></details>");
+}
+
+/// The command that runs one case again and prints everything that was seen.
+fn again(column: &Column, row: &Row) -> String {
+    format!("conformance --runtime '{}' --show {}", column.command.join(" "), row.name)
 }
 
 fn bar(out: &mut String, column: &Column, level: Level) {
@@ -93,14 +134,16 @@ fn row(out: &mut String, clause: &Clause, results: &Results) {
     let lost = tallies.iter().any(bad);
     let differ = lost && tallies.iter().any(|t| !bad(t) && t.pass > 0);
     let none = tallies.iter().all(|t| *t == Tally::default());
+    let told = tallies.iter().any(|t| t.pass + t.fail + t.broken > 0);
+    let words = [("lost", lost), ("differ", differ), ("none", none), ("kept", told && !lost), ("skip", !told && !none)];
+    let result: Vec<&str> = words.iter().filter(|(_, is)| *is).map(|(word, _)| *word).collect();
     let word = clause.level.word();
     let _infallible = write!(
         out,
-        "<tr class=clause data-level={word} data-lost={} data-differ={} data-none={}><td><span class=\"tag {word}\">{word}</span><code>{}</code>\
+        "<tr class=clause data-level={word} data-result=\"{}\" data-chapter=\"{}\"><td><span class=\"tag {word}\">{word}</span><code>{}</code>\
          <td class=text>{}",
-        u8::from(lost),
-        u8::from(differ),
-        u8::from(none),
+        result.join(" "),
+        chapters_of(&clause.code, results).join(" "),
         escape(&clause.code),
         marked(&clause.quote)
     );
@@ -112,6 +155,14 @@ fn row(out: &mut String, clause: &Clause, results: &Results) {
         cell(out, tally, clause.level);
     }
     out.push_str("</tr>");
+}
+
+/// The chapters that have cases of a clause.
+fn chapters_of<'r>(code: &str, results: &'r Results) -> Vec<&'r str> {
+    let rows = results.columns.first().into_iter().flat_map(|c| &c.rows);
+    let mut all: Vec<&str> = rows.filter(|r| r.clauses.iter().any(|c| c == code)).map(Row::chapter).collect();
+    all.dedup();
+    all
 }
 
 /// Escaped text with what stands between back quotes as code.
@@ -179,6 +230,9 @@ mod tests {
         assert!(!page.contains("http:") && !page.contains("https:"));
         assert!(page.contains("saw &lt;b&gt; &amp; &quot;c&quot;"));
         assert!(page.contains("no case: concerns Windows"));
-        assert_eq!(page.matches("<details>").count(), page.matches("</details>").count());
+        assert_eq!(page.matches("<details").count(), page.matches("</details>").count());
+        assert!(page.contains("<pre>conformance --runtime &#39;/bin/a&#39; --show config/two</pre>"), "{page}");
+        assert!(page.contains("data-level=SHOULD data-result=\"lost differ\" data-chapter=\"config\""));
+        assert!(page.contains("data-result=\"none\"") && page.contains("data-result=\"skip\""));
     }
 }

@@ -1,5 +1,6 @@
 //! Results of all runtimes, and the forms in which they are given out.
 
+pub mod gather;
 pub mod html;
 pub mod junit;
 pub mod markdown;
@@ -7,14 +8,14 @@ pub mod tap;
 
 use std::fmt::Write as _;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::case::Case;
 use crate::clause::{Clause, Level};
 use crate::outcome::{Outcome, Verdict};
 
 /// One case against one runtime.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Row {
     /// `chapter/name`.
     pub name: String,
@@ -30,6 +31,9 @@ pub struct Row {
     pub message: String,
     /// Milliseconds.
     pub millis: u64,
+    /// Why the case is right although no runtime in use passes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 impl Row {
@@ -43,6 +47,7 @@ impl Row {
             verdict: outcome.verdict,
             message: outcome.message,
             millis: outcome.millis,
+            note: case.note.clone(),
         }
     }
 
@@ -52,13 +57,17 @@ impl Row {
     }
 }
 
-/// One runtime.
-#[derive(Clone, Debug, Serialize)]
+/// One runtime on one host.
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Column {
     /// Its name in tables.
     pub name: String,
     /// What it says of itself.
     pub version: String,
+    /// Kernel and cgroup version of the host that it ran on.
+    pub host: String,
+    /// How it was called.
+    pub command: Vec<String>,
     /// Its outcomes, the same cases in the same order for every runtime.
     pub rows: Vec<Row>,
 }
@@ -98,13 +107,13 @@ pub struct Tally {
 }
 
 /// Everything.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Results {
     /// The clauses, in the documents' order.
     pub clauses: Vec<Clause>,
     /// The runtimes, in the order of the command line.
     pub columns: Vec<Column>,
-    /// Kernel and cgroup version of the host.
+    /// Kernel and cgroup version of the host, or of the hosts.
     pub host: String,
 }
 
@@ -117,6 +126,17 @@ impl Results {
         }
         let binds = |r: &Row| r.level == Level::Must || strict && r.level == Level::Should;
         u8::from(rows().any(|r| r.verdict == Verdict::Fail && binds(r)))
+    }
+
+    /// The chapters of the cases, in their order.
+    pub fn chapters(&self) -> Vec<&str> {
+        let mut all: Vec<&str> = Vec::new();
+        for row in self.columns.iter().flat_map(|c| &c.rows) {
+            if !all.contains(&row.chapter()) {
+                all.push(row.chapter());
+            }
+        }
+        all
     }
 
     /// Names of cases that no runtime passes although some could be told: either the case or everybody is wrong.
@@ -177,10 +197,13 @@ pub(crate) mod tests {
             verdict,
             message: message.into(),
             millis: 12,
+            note: None,
         };
         let column = |name: &str, verdict| Column {
             name: name.into(),
             version: format!("{name} 1"),
+            host: "Linux".into(),
+            command: vec![format!("/bin/{name}")],
             rows: vec![
                 row("one", "A-1", Level::Must, Verdict::Pass, ""),
                 row("two", "A-2", Level::Should, verdict, "saw <b> & \"c\"\nand more"),

@@ -1,17 +1,19 @@
 "use strict";
 const $ = (s) => [...document.querySelectorAll(s)];
-const on = (id) => document.getElementById(id).checked;
+const value = (id) => document.getElementById(id).value;
 function filter() {
-  const words = document.getElementById("find").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const words = value("find").toLowerCase().split(/\s+/).filter(Boolean);
   const levels = new Set($(".level").filter((b) => b.checked).map((b) => b.value));
+  const [result, chapter] = [value("result"), value("chapter")];
   let shown = 0;
   for (const body of $("tbody")) {
     let any = false;
     for (const row of body.querySelectorAll("tr.clause")) {
-      const d = row.dataset;
-      const text = row.textContent.toLowerCase();
-      const keep = levels.has(d.level) && (!on("lost") || d.lost === "1") && (!on("differ") || d.differ === "1")
-        && (on("none") || d.none === "0") && words.every((w) => text.includes(w));
+      const results = row.dataset.result.split(" ");
+      const keep = levels.has(row.dataset.level)
+        && (result === "all" ? !results.includes("none") : results.includes(result))
+        && (!chapter || row.dataset.chapter.split(" ").includes(chapter))
+        && words.every((w) => row.textContent.toLowerCase().includes(w));
       row.hidden = !keep;
       any ||= keep;
       shown += keep ? 1 : 0;
@@ -20,5 +22,5 @@ function filter() {
   }
   document.getElementById("shown").textContent = `${shown} clauses`;
 }
-for (const input of $("nav input")) input.addEventListener("input", filter);
+for (const input of $("nav input, nav select")) input.addEventListener("input", filter);
 filter();

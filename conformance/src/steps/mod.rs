@@ -21,6 +21,9 @@ use crate::{check, kernel};
 /// How long a program that must not run is watched.
 const SILENCE: Duration = Duration::from_millis(150);
 
+/// How long the last words of a terminal may take.
+const GRACE: Duration = Duration::from_millis(400);
+
 /// A case under way.
 #[derive(Debug)]
 pub(crate) struct Story {
@@ -34,6 +37,8 @@ pub(crate) struct Story {
     dirs: BTreeSet<String>,
     console: bool,
     patience: Duration,
+    /// Processes that were there before the runtime was first called.
+    company: BTreeSet<u32>,
 }
 
 impl Story {
@@ -69,8 +74,9 @@ impl Story {
         let runtime = Runtime::new(job.command.clone(), dir, limit);
         let patience = Duration::from_millis(job.patience);
         let raw = job.case.raw.clone().filter(|_| !job.deaf);
+        let (dirs, company) = (BTreeSet::new(), kernel::processes());
         let mut story =
-            Self { runtime, world, seen: json!({}), config, raw, id, files, dirs: BTreeSet::new(), console, patience };
+            Self { runtime, world, seen: json!({}), config, raw, id, files, dirs, console, patience, company };
         story.write_config()?;
         story.seen["host"] = host();
         story.seen["given"] = Value::Object(story.world.names.clone());
@@ -321,6 +327,9 @@ impl Story {
         let begin = Instant::now();
         let mut pause = Duration::from_millis(1);
         loop {
+            self.runtime.reap(None);
+            // What was written to a terminal is still on its way through a thread of ours.
+            let alone = self.alone() && (!self.console || begin.elapsed() > GRACE);
             let text = fs::read_to_string(self.runtime.dir.join("out")).unwrap_or_default();
             let found = text.split_inclusive('\n').filter(|l| l.ends_with('\n')).find_map(|l| {
                 let mut value: Value = serde_json::from_str(l.trim()).ok()?;
@@ -330,24 +339,26 @@ impl Story {
                 self.seen[key] = value;
                 return Ok(());
             }
-            if begin.elapsed() > patience {
+            if alone || begin.elapsed() > patience {
                 let tail: String = text.chars().take(200).collect();
                 return Err(format!("the program says nothing ({key}); its output: {tail:?}"));
-            }
-            self.runtime.reap(None);
-            let ended = self.pid().is_some_and(|pid| self.runtime.exits.contains_key(&pid));
-            let so_far = begin.elapsed();
-            if ended && so_far > Duration::from_millis(400) && patience > so_far {
-                return self.line(key, Duration::ZERO);
             }
             sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(10));
         }
     }
 
+    /// Whether nobody is left in the case's pid namespace who could still do anything: nothing is worth waiting for then.
+    fn alone(&self) -> bool {
+        kernel::processes().is_subset(&self.company)
+    }
+
     /// Waits until the container's process has ended.
     fn gone(&mut self) -> Result<(), String> {
         let pid = self.pid().ok_or("no pid to wait for")?;
+        if u32::try_from(pid).is_ok_and(|pid| self.company.contains(&pid)) {
+            return Err(format!("pid {pid} is no process of the container's"));
+        }
         let begin = Instant::now();
         while begin.elapsed() < self.patience {
             self.runtime.reap(None);

@@ -411,6 +411,8 @@ pub struct Trace {
     pub run: Run,
     /// `--json`.
     pub json: bool,
+    /// `-o`: where the trace goes; `None` is standard error.
+    pub output: Option<PathBuf>,
 }
 
 /// `top`.
@@ -420,8 +422,10 @@ pub struct Top {
     pub ids: Vec<String>,
     /// `--interval`, above zero.
     pub interval: Duration,
-    /// `--once`: one table, then exit.
-    pub once: bool,
+    /// `-n`: how many tables, then exit; `None` for no end.
+    pub iterations: Option<u32>,
+    /// `-f`.
+    pub format: Format,
 }
 
 /// A shell that completion is written for.

@@ -144,6 +144,14 @@ const UPDATE_TEXT: &str = "\
 The resources file holds the specification's linux.resources object; what it does not name stays as it is. With
 --resources, the other flags are ignored. Sizes take a unit: 64M.";
 
+const TRACE_TEXT: &str = "\
+As run. Once the process is executed, or when a step has failed, every step of the plan is told: when its lane came to it,
+how long it waited for another lane, how long it took, and the error that it met. explain prints the plan alone.";
+
+const TOP_TEXT: &str = "\
+CPU% is that since the table before, 100 being one CPU. Without an id all containers that have not stopped are shown. JSON is
+one array a line.";
+
 /// All commands, in the order of help.
 pub(super) static VERBS: &[Verb] = &[
     Verb {
@@ -346,7 +354,12 @@ pub(super) static VERBS: &[Verb] = &[
     Verb {
         name: "trace",
         about: "run a container and print the time of each step",
-        flags: &[CREATE, RUN, &[JSON]],
+        text: TRACE_TEXT,
+        flags: &[
+            CREATE,
+            RUN,
+            &[JSON, option(&["output", "o"], "FILE", "write the trace to a file (default: standard error)")],
+        ],
         build: verbs::trace,
         ..PLAIN
     },
@@ -363,9 +376,12 @@ pub(super) static VERBS: &[Verb] = &[
         name: "top",
         operands: "[container-id...]",
         about: "show what containers use, again and again",
+        text: TOP_TEXT,
         flags: &[&[
             option(&["interval"], "DURATION", "how often (default: 2s)"),
-            switch(&["once"], "print one table and return"),
+            option(&["iterations", "n"], "N", "print so many tables and return; 0 for no end (default: 0)"),
+            switch(&["once"], "the same as --iterations 1"),
+            FORMAT,
         ]],
         arity: Arity::AtLeast(0),
         build: verbs::top,

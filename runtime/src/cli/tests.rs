@@ -122,3 +122,52 @@ fn every_flag_with_a_value_says_that_it_is_missing() {
         }
     }
 }
+
+/// The body of a test in `tests/FILE.rs`, from `file::name`.
+fn body(test: &str) -> Option<String> {
+    let (file, name) = test.split_once("::")?;
+    let tests = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let source = std::fs::read_to_string(tests.join(format!("{file}.rs"))).ok()?;
+    let (_, rest) = source.split_once(&format!("#[test]\nfn {name}() {{\n"))?;
+    Some(rest.split("\n}\n").next().unwrap_or(rest).to_owned())
+}
+
+/// Whether a line of the text holds the flag as a word of its own, with one dash or two.
+fn spells(text: &str, name: &str) -> bool {
+    let flag = format!("-{name}");
+    text.match_indices(&flag).any(|(at, _)| {
+        let before = text[..at].trim_end_matches('-').chars().next_back();
+        let after = text[at + flag.len()..].chars().next();
+        before.is_some_and(|c| c == '"' || c == ' ') && after.is_none_or(|c| !c.is_ascii_alphanumeric() && c != '-')
+    })
+}
+
+#[test]
+fn every_flag_has_a_test_that_runs_it() {
+    // These read command lines and run nothing.
+    const READERS: [&str; 3] = ["cli::", "cli_values::", "cli_fuzz::"];
+    let own = VERBS.iter().map(|verb| (verb.name, verb.all_flags().collect::<Vec<_>>()));
+    let all = [("(global)", GLOBAL.iter().collect())].into_iter().chain(own);
+    let wanted: Vec<String> = all
+        .flat_map(|(verb, flags)| flags.into_iter().map(move |f| format!("| {verb} | `{}` |", f.names.join(", "))))
+        .collect();
+    let page: Vec<&str> =
+        include_str!("FLAGS.md").lines().filter(|l| l.starts_with("| ") && l.contains("::")).collect();
+    for row in &page {
+        assert!(wanted.iter().any(|w| row.starts_with(w)), "no such flag: {row}");
+    }
+    for flag in &wanted {
+        let row = page.iter().find_map(|row| row.strip_prefix(flag.as_str()));
+        let row = row.unwrap_or_else(|| panic!("FLAGS.md names no test for {flag}"));
+        let tests: Vec<&str> = row.split('`').skip(1).step_by(2).collect();
+        assert!(!tests.iter().any(|test| READERS.iter().any(|r| test.starts_with(r))), "{flag} {tests:?}");
+        let bodies: String = tests
+            .iter()
+            .map(|test| body(test).unwrap_or_else(|| panic!("{flag} there is no test {test} in runtime/tests")))
+            .collect();
+        let names = flag.split('`').nth(1).unwrap_or_default();
+        for name in names.split(", ") {
+            assert!(spells(&bodies, name), "{flag}: none of {tests:?} says -{name}");
+        }
+    }
+}

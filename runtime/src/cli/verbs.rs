@@ -117,17 +117,23 @@ pub(super) fn delete(parsed: &Parsed<'_>) -> Built {
     Ok(Command::Delete(Delete { id: id(parsed, 0)?, force: parsed.switch("force") }))
 }
 
+/// What keeps a command from being run has a code of its own, and its words before it.
+fn not_run(error: UsageError) -> UsageError {
+    UsageError { exit_code: 255, ..UsageError::new(format!("exec failed: {}", error.message)) }
+}
+
 pub(super) fn exec(parsed: &Parsed<'_>) -> Built {
+    let user = |text| value::user(text).map_err(UsageError::new);
     let request = Exec {
-        id: id(parsed, 0)?,
+        id: id(parsed, 0).map_err(not_run)?,
         args: tail(parsed),
         console_socket: parsed.path("console-socket"),
         pidfd_socket: parsed.path("pidfd-socket"),
         cwd: parsed.path("cwd"),
         env: parsed.every_raw("env"),
         tty: parsed.switch("tty"),
-        user: parsed.text("user")?.map(value::user).transpose().map_err(UsageError::new)?,
-        additional_gids: parsed.every("additional-gids", |text| value::id_number(text, "gid"))?,
+        user: parsed.text("user")?.map(user).transpose().map_err(not_run)?,
+        additional_gids: parsed.every("additional-gids", |text| value::id_number(text, "gid")).map_err(not_run)?,
         process: parsed.path("process"),
         detach: parsed.switch("detach"),
         pid_file: parsed.path("pid-file"),
@@ -136,12 +142,11 @@ pub(super) fn exec(parsed: &Parsed<'_>) -> Built {
         no_new_privs: parsed.switch("no-new-privs"),
         caps: parsed.every("cap", |text| Ok(text.to_owned()))?,
         preserve_fds: parsed.number("preserve-fds")?.unwrap_or(0),
-        cgroups: parsed.every("cgroup", value::sub_cgroup)?,
+        cgroups: parsed.every("cgroup", value::sub_cgroup).map_err(not_run)?,
         ignore_paused: parsed.switch("ignore-paused"),
     };
     if request.process.is_none() && request.args.is_empty() {
-        // exec's own code for "the command could not be run".
-        return Err(UsageError { exit_code: 255, ..UsageError::new("exec failed: process args cannot be empty") });
+        return Err(not_run(UsageError::new("process args cannot be empty")));
     }
     Ok(Command::Exec(request))
 }
@@ -266,7 +271,7 @@ pub(super) fn diff(parsed: &Parsed<'_>) -> Built {
 }
 
 pub(super) fn trace(parsed: &Parsed<'_>) -> Built {
-    Ok(Command::Trace(Trace { run: run_request(parsed)?, json: parsed.switch("json") }))
+    Ok(Command::Trace(Trace { run: run_request(parsed)?, json: parsed.switch("json"), output: parsed.path("output") }))
 }
 
 pub(super) fn doctor(parsed: &Parsed<'_>) -> Built {
@@ -275,7 +280,8 @@ pub(super) fn doctor(parsed: &Parsed<'_>) -> Built {
 
 pub(super) fn top(parsed: &Parsed<'_>) -> Built {
     let ids = (0..parsed.operands.len()).map(|at| id(parsed, at)).collect::<Result<_, _>>()?;
-    Ok(Command::Top(Top { ids, interval: interval(parsed, 2)?, once: parsed.switch("once") }))
+    let iterations = if parsed.switch("once") { Some(1) } else { parsed.number("iterations")?.filter(|n| *n > 0) };
+    Ok(Command::Top(Top { ids, interval: interval(parsed, 2)?, iterations, format: format(parsed)? }))
 }
 
 pub(super) fn gc(parsed: &Parsed<'_>) -> Built {

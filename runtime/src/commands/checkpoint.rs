@@ -73,8 +73,8 @@ pub(super) fn restore(cx: &Context, ask: cli::Restore) -> Outcome {
     let images = images(cx, &ask.criu)?;
     let monitor = if ask.detach { None } else { Some(Monitor::begin().map_err(container::Error::from)?) };
     let request = Restore {
-        root: cx.root().0,
-        request: Request { gated: false, ..create::placed(cx, create::request(&ask.create, &bundle)) },
+        root: cx.root_to_make_in(),
+        request: Request { gated: false, ..create::request(cx, &ask.create, &bundle) },
         images,
         console,
         pid_file: ask.create.pid_file.as_ref().map(|p: &PathBuf| std::path::absolute(p).unwrap_or_else(|_| p.clone())),

@@ -4,9 +4,11 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::rc::Rc;
 
 use super::{Context, Failure, Outcome};
 use crate::cli::{self, CgroupManager, Rootless};
+use crate::container::trace::{Trace, phase};
 use crate::container::{self, Bundle, Created};
 use crate::monitor::Monitor;
 use crate::notify;
@@ -20,14 +22,20 @@ pub(super) fn create(cx: &Context, ask: cli::Create) -> Outcome {
     let wants_terminal = spec.process.as_ref().is_some_and(|p| p.terminal);
     let console = console(ask.console_socket.as_deref(), wants_terminal, true)?;
     let pidfd_socket = connect(ask.pidfd_socket.as_deref())?;
-    let created = make(cx, &bundle, &ask, console, true)?;
+    let created = make(cx, &bundle, &ask, console, true, None)?;
     announce(pidfd_socket, created)?.release()?;
     Ok(0)
 }
 
 /// `run`.
 pub(super) fn run(cx: &Context, ask: cli::Run) -> Outcome {
+    run_traced(cx, ask, None, &mut || {})
+}
+
+/// `run`, noting what takes how long; `running` is called when the program is executed.
+pub(super) fn run_traced(cx: &Context, ask: cli::Run, trace: Option<Rc<Trace>>, running: &mut dyn FnMut()) -> Outcome {
     let bundle = load(&ask.create)?;
+    phase(&trace, "read the bundle");
     let (spec, _) = bundle.spec()?;
     let wants_terminal = spec.process.as_ref().is_some_and(|p| p.terminal);
     let mut ours = None;
@@ -41,7 +49,7 @@ pub(super) fn run(cx: &Context, ask: cli::Run) -> Outcome {
     let pidfd_socket = connect(ask.create.pidfd_socket.as_deref())?;
     // Held back from here on, so that none is lost between the clone and the wait.
     let monitor = if ask.detach { None } else { Some(Monitor::begin().map_err(container::Error::from)?) };
-    let created = make(cx, &bundle, &ask.create, console, false)?;
+    let created = make(cx, &bundle, &ask.create, console, false, trace)?;
     let created = announce(pidfd_socket, created)?;
     let relay = match created.notify() {
         Err(e) => return Err(created.abandon(e).into()),
@@ -51,6 +59,7 @@ pub(super) fn run(cx: &Context, ask: cli::Run) -> Outcome {
     let master = receive_master(ours);
     let started = created.release()?;
     started.until_running(&mut |text| cx.log.warn(&text))?;
+    running();
     let Some(mut monitor) = monitor else {
         if let Some(relay) = relay {
             relay.relay(started.record.pid, started.pidfd().as_fd()).map_err(container::Error::new)?;
@@ -77,20 +86,15 @@ fn make(
     ask: &cli::Create,
     console: Option<OwnedFd>,
     gated: bool,
+    trace: Option<Rc<Trace>>,
 ) -> Result<Created, Failure> {
-    let systemd = CgroupManager::Systemd;
-    let manager = cx.global.cgroup_manager;
-    if manager == Some(systemd) || (manager.is_none() && cx.global.systemd_cgroup) {
-        return Err(usage(
-            "--systemd-cgroup: the systemd driver is not in this version (hint: configure the engine for cgroupfs)",
-        ));
-    }
     let create = container::Create {
-        root: cx.root().0,
-        request: Request { gated, ..placed(cx, relayed(cx, ask, request(ask, bundle))) },
+        root: cx.root_to_make_in(),
+        request: Request { gated, ..relayed(cx, ask, request(cx, ask, bundle)) },
         console,
         strict: ask.strict,
         pid_file: ask.pid_file.as_ref().map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone())),
+        trace,
     };
     let created = container::create(bundle, create, &mut |text| cx.log.warn(&text))?;
     for warning in &created.warnings {
@@ -99,23 +103,18 @@ fn make(
     Ok(created)
 }
 
-/// What the options before the command say of cgroups.
-pub(super) fn placed(cx: &Context, request: Request) -> Request {
+/// What of the command line and the environment shapes the plan.
+pub(super) fn request(cx: &Context, ask: &cli::Create, bundle: &Bundle) -> Request {
+    let listen_fds = listen_fds();
+    let manager = cx.global.cgroup_manager;
     Request {
-        no_cgroups: cx.global.cgroup_manager == Some(CgroupManager::Disabled),
+        no_cgroups: manager == Some(CgroupManager::Disabled),
+        systemd: manager.map_or(cx.global.systemd_cgroup, |m| m == CgroupManager::Systemd),
         rootless: match cx.global.rootless {
             Rootless::Auto => None,
             Rootless::True => Some(true),
             Rootless::False => Some(false),
         },
-        ..request
-    }
-}
-
-/// What of the command line and the environment shapes the plan.
-pub(super) fn request(ask: &cli::Create, bundle: &Bundle) -> Request {
-    let listen_fds = listen_fds();
-    Request {
         id: ask.id.clone(),
         gated: true,
         bundle: bundle.path.clone(),

@@ -1,7 +1,5 @@
 //! `events`: statistics and notices of a container, a line of JSON each.
 
-use std::io::{ErrorKind, Write as _};
-
 use serde::Serialize;
 
 use super::{Context, Failure, Outcome};
@@ -23,13 +21,13 @@ struct Line<'a> {
 pub(super) fn events(cx: &Context, ask: &cli::Events) -> Outcome {
     let mut events = watch(&cx.root().0, &ask.id, ask.interval)?;
     if ask.stats {
-        print(&Line { kind: "stats", id: &ask.id, data: Some(&*events.stats()?) })?;
+        print(cx, &Line { kind: "stats", id: &ask.id, data: Some(&*events.stats()?) })?;
         return Ok(0);
     }
     loop {
         let read_on = match events.wait()? {
-            Event::Stats(stats) => print(&Line { kind: "stats", id: &ask.id, data: Some(&*stats) })?,
-            Event::Oom => print(&Line { kind: "oom", id: &ask.id, data: None })?,
+            Event::Stats(stats) => print(cx, &Line { kind: "stats", id: &ask.id, data: Some(&*stats) })?,
+            Event::Oom => print(cx, &Line { kind: "oom", id: &ask.id, data: None })?,
             Event::End => false,
         };
         if !read_on {
@@ -39,12 +37,8 @@ pub(super) fn events(cx: &Context, ask: &cli::Events) -> Outcome {
 }
 
 /// Prints a line; says whether there is still somebody who reads.
-fn print(line: &Line<'_>) -> Result<bool, Failure> {
+fn print(cx: &Context, line: &Line<'_>) -> Result<bool, Failure> {
     let mut text = serde_json::to_vec(line).map_err(std::io::Error::from)?;
     text.push(b'\n');
-    let mut out = std::io::stdout().lock();
-    match out.write_all(&text).and_then(|()| out.flush()) {
-        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(false),
-        answer => Ok(answer.map(|()| true)?),
-    }
+    cx.tell(&text)
 }

@@ -1,7 +1,7 @@
 //! `exec`.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::Path;
 
 use super::create::{console, receive_master, send_pidfd};
 use super::{Context, Failure, Outcome};
@@ -18,7 +18,7 @@ pub(super) fn exec(cx: &Context, ask: cli::Exec) -> Outcome {
 }
 
 fn execute(cx: &Context, ask: cli::Exec) -> Outcome {
-    let text = ask.process.as_ref().map(read).transpose()?;
+    let text = ask.process.as_deref().map(read).transpose()?;
     let process = match &text {
         Some(text) => Some(parse::process(text).map_err(container::Error::from)?.0),
         None => None,
@@ -61,8 +61,8 @@ fn failed(message: String) -> Failure {
     Failure { message, code: 255 }
 }
 
-fn read(path: &PathBuf) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path).map_err(|e| {
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    container::read_bounded(path).map_err(|e| {
         let reason = e.raw_os_error().map_or_else(|| e.to_string(), errno_text);
         failed(format!("--process {}: {reason}", path.display()))
     })

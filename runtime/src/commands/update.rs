@@ -68,7 +68,10 @@ fn from_flags(ask: &Update) -> Value {
         ("pids", named([("limit", json!(ask.pids_limit))])),
         ("blockIO", named([("weight", json!(ask.blkio_weight))])),
     ];
-    named(chapters)
+    match named(chapters) {
+        Value::Null => json!({}),
+        some => some,
+    }
 }
 
 /// An object of what has a value; null where nothing has.

@@ -1,18 +1,26 @@
 //! `linux.cgroupsPath`, `linux.resources` and mounts of type cgroup: from the limits of [`super::cgroup`] to steps.
 
-use super::cgroup::{self, Group, OnErr as WriteErr, Version, When};
-use super::mounts::{mount_op, new_filesystem};
+use super::cgroup::{self, Group, Groups, OnErr as WriteErr, Version, When, unit};
+use super::mounts::{inside, mount_op, new_filesystem};
+use super::namespaces::host_id;
 use super::options::Options;
 use super::{Chapter, cstring};
 use crate::abi::{attr, clone};
 use crate::facts::Cgroups;
 use crate::field::Field;
-use crate::op::{InitOp, Kind, MountSource, ParentOp, Slot, Tasks};
+use crate::op::unit::Unit;
+use crate::op::{InitOp, Kind, MountOp, MountSource, ParentOp, Slot, Tasks};
 use crate::plan::{Act, Mark, Step, Undo};
 use crate::spec::Resources;
 
 /// EPERM and EBUSY: a cgroup filesystem is refused in a user namespace that does not own its cgroup namespace.
 const REFUSED: &[i32] = &[1, 16];
+/// ENOENT and EACCES: a cgroup that need not be was not made, or is another's.
+const DENIED: &[i32] = &[2, 13];
+/// EBADF: such a cgroup was not opened, and is not entered.
+const NOT_OPEN: &[i32] = &[9];
+/// ENOENT: such a cgroup cannot be shown.
+const MISSING: &[i32] = &[2];
 
 /// The container's cgroups, and how init gets into them.
 pub(super) struct Placed {
@@ -20,12 +28,14 @@ pub(super) struct Placed {
     /// The cgroup v2 that init is cloned into.
     pub(super) start_in: Option<Slot>,
     tasks: Vec<(usize, Option<Slot>)>,
+    /// What systemd makes when init is there, and the limits that wait for it.
+    unit: Option<(Unit, Groups)>,
 }
 
 impl Placed {
     /// No cgroups.
     pub(super) fn nowhere() -> Self {
-        Placed { groups: Vec::new(), start_in: None, tasks: Vec::new() }
+        Placed { groups: Vec::new(), start_in: None, tasks: Vec::new(), unit: None }
     }
 }
 
@@ -45,31 +55,51 @@ pub(super) fn make(ch: &mut Chapter<'_>) -> Placed {
     if ch.request.no_cgroups {
         return self::none(ch, resources);
     }
+    if ch.request.systemd {
+        return by_systemd(ch, resources);
+    }
     let mut compiled = cgroup::compile(path, &ch.request.id, resources, &ch.facts.cgroups, rootless, ch.problems);
     for (i, group) in compiled.groups.iter_mut().enumerate() {
         match ch.request.rootless {
-            Some(true) => group.optional |= !compiled.writes.iter().any(|w| w.group == i),
+            Some(true) => {
+                let asked = path.is_some_and(|p| !p.is_empty()) || compiled.writes.iter().any(|w| w.group == i);
+                group.optional |= !asked;
+            }
             Some(false) => group.optional = false,
             None => {}
         }
     }
-    let mut placed = Placed { groups: compiled.groups, start_in: None, tasks: Vec::new() };
-    for (i, group) in placed.groups.iter().enumerate() {
-        let undo = Undo::Cgroup {
-            mount: group.mount.clone(),
-            path: group.path.clone(),
-            controllers: group.controllers.clone(),
-            unified: group.version == Version::V2,
-            made: Vec::new(),
-        };
-        let make = Step::parent(ParentOp::MakeCgroup(group.clone()), Field::new("linux.cgroupsPath")).undo(undo);
-        if group.version == Version::V2 || ch.namespaces.user || ch.namespaces.joins(Kind::Mount) {
+    let placed = make_groups(ch, &compiled.groups, |_| true);
+    limit(ch, &placed, compiled);
+    placed
+}
+
+/// How a cgroup is undone.
+fn undo(group: &Group) -> Undo {
+    Undo::Cgroup {
+        mount: group.mount.clone(),
+        path: group.path.clone(),
+        controllers: group.controllers.clone(),
+        unified: group.version == Version::V2,
+        made: Vec::new(),
+    }
+}
+
+/// Makes those cgroups that init enters by itself.
+fn make_groups(ch: &mut Chapter<'_>, groups: &[Group], ours: fn(&Group) -> bool) -> Placed {
+    let mut placed = Placed { groups: groups.to_vec(), ..Placed::nowhere() };
+    for (i, group) in groups.iter().enumerate().filter(|(_, group)| ours(group)) {
+        let make = ParentOp::MakeCgroup(group.clone());
+        let make = Step::parent(make, Field::new("linux.cgroupsPath")).undo(undo(group));
+        let handed = ch.namespaces.user || ch.namespaces.joins(Kind::Mount) || group.optional;
+        if group.version == Version::V2 || handed {
             // Version 2 is entered by the clone itself; and what a container's root may not open, or would not find in the
-            // mount namespace that it joins, it must be handed.
+            // mount namespace that it joins, it must be handed; and what is not there it must not be.
             let slot = ch.lanes.slot("cgroup");
-            let open = ParentOp::OpenCgroup { group: group.clone(), slot };
+            let open =
+                Step::parent(ParentOp::OpenCgroup { group: group.clone(), slot }, Field::new("linux.cgroupsPath"));
             ch.lanes.before.push(make);
-            ch.lanes.before.push(Step::parent(open, Field::new("linux.cgroupsPath")));
+            ch.lanes.before.push(if group.optional { open.skip(DENIED) } else { open });
             match group.version {
                 Version::V2 => placed.start_in = Some(slot),
                 Version::V1 => placed.tasks.push((i, Some(slot))),
@@ -80,12 +110,85 @@ pub(super) fn make(ch: &mut Chapter<'_>) -> Placed {
         }
     }
     super::mark_last(&mut ch.lanes.parent, Mark::CgroupsMade);
+    placed
+}
+
+/// Sets what the cgroups are to be limited to.
+fn limit(ch: &mut Chapter<'_>, placed: &Placed, compiled: Groups) {
     write_limits(ch, &placed.groups, compiled.writes);
     if let (Some(program), Some(i)) = (compiled.devices, compiled.devices_group) {
         let op = ParentOp::AttachDevices { group: placed.groups[i].clone(), program };
         ch.lanes.parent.push(Step::parent(op, Field::new("linux.resources.devices")));
     }
-    placed
+    delegate(ch, &placed.groups);
+}
+
+/// Cgroups that systemd makes for a unit. A slice begins empty, and is entered as any other cgroup; a scope begins with init
+/// in it, so it is made when init is there.
+fn by_systemd(ch: &mut Chapter<'_>, resources: &Resources<'_>) -> Placed {
+    // Who asks for systemd has found it, or said why not.
+    let Some(systemd) = &ch.facts.systemd else { return Placed::nowhere() };
+    let (path, id) = (ch.linux.cgroups_path.as_deref(), ch.request.id.as_str());
+    let found = (&ch.facts.cgroups, systemd);
+    let rootless = ch.facts.rootless() || systemd.manager.user;
+    let Some((compiled, name)) = cgroup::compile_unit(path, id, resources, found, rootless, ch.problems) else {
+        return Placed::nowhere();
+    };
+    let whose = (id, ch.request.bundle.as_str());
+    let unit = unit::unit(&name, whose, systemd, &compiled.writes, &ch.spec.annotations, ch.problems);
+    if !unit.attach {
+        ch.lanes.before.push(start(unit));
+        let placed = make_groups(ch, &compiled.groups, |_| true);
+        limit(ch, &placed, compiled);
+        return placed;
+    }
+    let placed = make_groups(ch, &compiled.groups, |group| !is_systemds(group));
+    Placed { unit: Some((unit, compiled)), ..placed }
+}
+
+/// The hierarchies that systemd puts the processes of all units into: the unified one, and the one that is called by its name.
+fn is_systemds(group: &Group) -> bool {
+    group.version == Version::V2 || group.controllers.iter().any(|c| c == "name=systemd")
+}
+
+fn start(unit: Unit) -> Step {
+    let (manager, name) = (unit.manager.clone(), unit.name.clone());
+    let undo = Undo::Unit { manager, name, description: unit.description().to_owned() };
+    Step::parent(ParentOp::StartUnit(Box::new(unit)), Field::new("linux.cgroupsPath")).undo(undo)
+}
+
+/// The scope is made with init in it; what systemd has set in the cgroups is then completed, file by file.
+fn start_unit(ch: &mut Chapter<'_>, placed: &mut Placed) -> bool {
+    let Some((unit, compiled)) = placed.unit.take() else { return false };
+    ch.lanes.parent.push(start(unit));
+    for group in placed.groups.iter().filter(|group| is_systemds(group)) {
+        let adopt = ParentOp::AdoptCgroup(group.clone());
+        ch.lanes.parent.push(Step::parent(adopt, Field::new("linux.cgroupsPath")).undo(undo(group)));
+    }
+    super::mark_last(&mut ch.lanes.parent, Mark::Attached);
+    limit(ch, placed, compiled);
+    true
+}
+
+/// The container's user owns its cgroup v2 if the container has a cgroup namespace and sees that cgroup writable
+/// (config-linux.md, "Cgroup ownership").
+fn delegate(ch: &mut Chapter<'_>, groups: &[Group]) {
+    let spec = ch.spec;
+    let writable = spec.mounts.iter().any(|m| {
+        m.source.as_deref() == Some("cgroup")
+            && inside(&m.destination) == "/sys/fs/cgroup"
+            && !m.options.iter().any(|o| &**o == "ro")
+    });
+    let only = groups.iter().all(|g| g.version == Version::V2);
+    let user = spec.process.as_ref().map_or(0, |p| p.user.uid);
+    let uid = if ch.linux.uid_mappings.is_empty() { Some(user) } else { host_id(&ch.linux.uid_mappings, user) };
+    let (Some(group), Some(uid)) = (groups.first(), uid) else { return };
+    if !writable || !only || !ch.namespaces.is_new(Kind::Cgroup) || uid == ch.facts.uid {
+        return;
+    }
+    let step = Step::parent(ParentOp::Delegate { group: group.clone(), uid }, Field::new("linux.cgroupsPath"));
+    // EPERM: a plain user cannot give away, nor need be able to (the rules are of what may be done). ENOENT: not made.
+    ch.lanes.parent.push(if ch.facts.rootless() { step.skip(&[1, 2]) } else { step });
 }
 
 fn write_limits(ch: &mut Chapter<'_>, groups: &[Group], writes: Vec<cgroup::Write>) {
@@ -108,7 +211,8 @@ fn write_limits(ch: &mut Chapter<'_>, groups: &[Group], writes: Vec<cgroup::Writ
 }
 
 /// Init enters the hierarchies of version 1, then the cgroup namespace is made: its root is where init is.
-pub(super) fn enter(ch: &mut Chapter<'_>, placed: &Placed) {
+pub(super) fn enter(ch: &mut Chapter<'_>, placed: &mut Placed) {
+    let held = start_unit(ch, placed);
     let mut wait = ch.lanes.parent.iter().any(|s| s.reaches == Some(Mark::CgroupsMade)).then_some(Mark::CgroupsMade);
     for (i, slot) in &placed.tasks {
         let group = &placed.groups[*i];
@@ -119,7 +223,10 @@ pub(super) fn enter(ch: &mut Chapter<'_>, placed: &Placed) {
         };
         let mut step = Step::init(InitOp::Attach(tasks), field);
         step.waits = wait.take();
-        ch.lanes.init.push(step);
+        ch.lanes.init.push(if group.optional { step.skip(NOT_OPEN) } else { step });
+    }
+    if held {
+        ch.lanes.hold_init(Mark::Attached);
     }
     if ch.namespaces.is_new(Kind::Cgroup) {
         ch.lanes.init.push(Step::init(InitOp::Unshare(clone::NEWCGROUP), Field::new("linux.namespaces")));
@@ -178,6 +285,14 @@ pub(super) fn mount(ch: &mut Chapter<'_>, placed: &Placed, i: usize, at: &str, o
     }
 }
 
+/// An empty directory in the place of a cgroup that was not made.
+fn nothing(ch: &mut Chapter<'_>, at: &str, field: &Field) -> MountOp {
+    let mut options = Options { data: vec!["mode=755"], ..Options::default() };
+    options.attr.set = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
+    let source = new_filesystem(ch, "tmpfs", "tmpfs", &options, field);
+    mount_op(ch, at, source, &options, field)
+}
+
 /// One hierarchy: itself, where a cgroup namespace makes the container's cgroup its root; else the cgroup alone, bound.
 fn hierarchy(ch: &mut Chapter<'_>, group: &Group, at: &str, options: &Options<'_>, fresh: bool, field: &Field) {
     let bind = MountSource::Bind {
@@ -189,7 +304,14 @@ fn hierarchy(ch: &mut Chapter<'_>, group: &Group, at: &str, options: &Options<'_
     };
     let bound = mount_op(ch, at, bind, options, field);
     if !ch.namespaces.has(Kind::Cgroup) {
-        ch.lanes.init.push(Step::init(InitOp::Mount(Box::new(bound)), field.clone()));
+        let step = Step::init(InitOp::Mount(Box::new(bound)), field.clone());
+        let step = match (group.optional, group.version) {
+            (false, _) => step,
+            (true, Version::V1) => step.skip(MISSING),
+            // What a bound /sys shows there must not be open to the container (CVE-2023-25809).
+            (true, Version::V2) => step.or_else(MISSING, Act::Init(InitOp::Mount(Box::new(nothing(ch, at, field))))),
+        };
+        ch.lanes.init.push(step);
         return;
     }
     let mut native = options.clone();

@@ -83,7 +83,7 @@ fn configured(ch: &mut Chapter<'_>, device: &Device<'_>, i: usize) {
 }
 
 fn push(ch: &mut Chapter<'_>, path: &str, mode: u32, rdev: u64, (uid, gid): (u32, u32), field: Field) {
-    let bind = ch.namespaces.user && mode & file::FMT != file::FIFO;
+    let bind = (ch.namespaces.user || ch.facts.rootless()) && mode & file::FMT != file::FIFO;
     let path = cstring(path, &field, ch.problems);
     let op = DeviceOp { host: path.clone(), path, mode, rdev, uid, gid, bind };
     let step = Step::init(InitOp::Device(op.clone()), field);

@@ -130,11 +130,13 @@ fn write_chapters(ch: &mut Chapter<'_>, target: &Target, sub: &[SubCgroup]) {
     let root = chrooted.then(|| open_directory(ch, &format!("/proc/{}/root", target.pid), "init's root"));
     labels(ch);
     affinity(ch, false);
+    process::own_oom_score_adj(ch);
     ch.lanes.joiner.push(Step::joiner(JoinerOp::Undumpable, from()));
     let groups = groups(ch, target, sub);
-    clone_joiner(ch, target, &groups);
+    let entered = clone_joiner(ch, target, &groups);
     affinity(ch, true);
     join(ch, target, slot);
+    check_groups(ch, entered);
     process::oom_score_adj(ch);
     process::session(ch);
     if ch.namespaces.user {
@@ -217,7 +219,9 @@ fn groups(ch: &mut Chapter<'_>, target: &Target, sub: &[SubCgroup]) -> Vec<Group
                 known = true;
                 group.path = cgroup::below(&own.path, &ask.path).unwrap_or_default();
             }
-            if !known {
+            if target.groups.is_empty() {
+                ch.problems.error(field(), "the container has no cgroup");
+            } else if !known {
                 ch.problems.error(field(), format!("unknown controller {controller}"));
             }
         }
@@ -230,8 +234,21 @@ fn same(controller: &str, asked: &str) -> bool {
     controller == asked || controller.strip_prefix("name=") == Some(asked)
 }
 
-/// Clones the joiner into the container's cgroup v2, and lets it enter those of version 1.
-fn clone_joiner(ch: &mut Chapter<'_>, target: &Target, groups: &[Group]) {
+/// The kernel's word that the process is where the plan says, before it may run: one in another cgroup would have neither
+/// the container's limits nor its device rules, and would outlive it.
+fn check_groups(ch: &mut Chapter<'_>, mut entered: Vec<Group>) {
+    if entered.is_empty() {
+        return;
+    }
+    // An unprivileged runtime may have been unable to make some of them.
+    let rootless = ch.facts.rootless();
+    entered.iter_mut().for_each(|group| group.optional |= rootless);
+    ch.lanes.parent.push(Step::parent(ParentOp::CheckCgroups(entered), Field::new("linux.cgroupsPath")));
+}
+
+/// Clones the joiner into the container's cgroup v2, and lets it enter those of version 1. Answers where it may be then.
+fn clone_joiner(ch: &mut Chapter<'_>, target: &Target, groups: &[Group]) -> Vec<Group> {
+    let mut entered = groups.to_vec();
     let field = || Field::new("linux.cgroupsPath");
     let rootless = ch.facts.rootless();
     let mut start_in = None;
@@ -247,7 +264,9 @@ fn clone_joiner(ch: &mut Chapter<'_>, target: &Target, groups: &[Group]) {
         start_in = Some(slot);
         let own = target.groups.iter().find(|g| g.version == Version::V2);
         if let (Some(moved), true) = (&target.moved_to, own == Some(group)) {
-            other = Some(open_group(ch, Group { path: moved.clone(), ..group.clone() }));
+            let group = Group { path: moved.clone(), ..group.clone() };
+            other = Some(open_group(ch, group.clone()));
+            entered.push(group);
         }
     }
     let clone = |cgroup| ParentOp::Clone { flags: 0, cgroup, joiner: true };
@@ -257,6 +276,7 @@ fn clone_joiner(ch: &mut Chapter<'_>, target: &Target, groups: &[Group]) {
         step = step.or_else(&[16], Act::Parent(clone(other)));
     }
     ch.lanes.before.push(step);
+    entered
 }
 
 fn open_group(ch: &mut Chapter<'_>, group: Group) -> Slot {

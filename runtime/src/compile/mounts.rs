@@ -6,11 +6,13 @@ use super::{Chapter, cstring, host_path, namespaces};
 use crate::abi::{attr, clone};
 use crate::field::Field;
 use crate::op::{InitOp, Kind, MountOp, MountSource, ParentOp, Slot};
-use crate::plan::{Mark, Step};
+use crate::plan::{Act, Mark, Step};
 use crate::spec::Mount;
 
 /// Errnos at which sysfs and the like are refused inside a user namespace that does not own its network namespace.
 const REFUSED: &[i32] = &[1 /* EPERM */];
+/// EBADF: a source that the parent could not open.
+const NOT_OPEN: &[i32] = &[9];
 /// The longest value that fsconfig(2) takes, its NUL not counted.
 const FSCONFIG_MAX: usize = 255;
 
@@ -50,7 +52,7 @@ pub(super) fn notify_socket(ch: &mut Chapter<'_>) {
     let field = Field::new("(NOTIFY_SOCKET)");
     let options = parse(["bind", "ro", "nosuid", "nodev", "noexec"].into_iter());
     let source = cstring(source, &field, ch.problems);
-    let what = if ch.namespaces.user || ch.namespaces.joins(Kind::Mount) {
+    let what = if (ch.namespaces.user && ch.facts.administers()) || ch.namespaces.joins(Kind::Mount) {
         let slot = ch.lanes.slot("bind source");
         let op = ParentOp::OpenTree { source, recursive: false, nofollow: true, slot };
         ch.lanes.before.push(Step::parent(op, field.clone()));
@@ -119,7 +121,8 @@ fn filesystem(ch: &mut Chapter<'_>, mount: &Mount<'_>, i: usize, destination: &s
         op.keep = Some(slot);
     }
     // sysfs belongs to a network namespace: who shares the host's sees it bound, as the kernel refuses a new one.
-    let fallback = (kind == "sysfs" && ch.namespaces.user && !ch.namespaces.is_new(Kind::Network)).then(|| {
+    let denied = (ch.namespaces.user || ch.facts.in_user_namespace) && !ch.namespaces.is_new(Kind::Network);
+    let fallback = (kind == "sysfs" && denied).then(|| {
         let source = MountSource::Bind {
             source: c"/sys".to_owned(),
             recursive: true,
@@ -133,7 +136,7 @@ fn filesystem(ch: &mut Chapter<'_>, mount: &Mount<'_>, i: usize, destination: &s
     });
     let step = Step::init(InitOp::Mount(Box::new(op)), field);
     ch.lanes.init.push(match fallback {
-        Some(op) => step.or_else(REFUSED, crate::plan::Act::Init(InitOp::Mount(Box::new(op)))),
+        Some(op) => step.or_else(REFUSED, Act::Init(InitOp::Mount(Box::new(op)))),
         None => step,
     });
 }
@@ -229,25 +232,43 @@ fn bind_mount(
     // In a user namespace the source may lie where the container's root cannot go, so the parent opens it.
     let field = Field::at("mounts[]", &[i]);
     let mut mapped = false;
-    let what = if ch.namespaces.user || mapping.is_some() || ch.namespaces.joins(Kind::Mount) {
-        let slot = ch.lanes.slot("bind source");
-        let op = ParentOp::OpenTree { source, recursive, nofollow: options.src_nofollow, slot };
-        ch.lanes.before.push(Step::parent(op, at));
-        if let Some(mapping) = mapping {
-            mapped = map_tree(ch, slot, mapping, options, i);
-        }
-        MountSource::Tree(slot)
-    } else {
-        MountSource::Bind {
-            source,
-            recursive,
-            nofollow: options.src_nofollow,
-            copy_symlink: options.copy_symlink,
-            fresh: false,
-        }
+    let by_path = MountSource::Bind {
+        source: source.clone(),
+        recursive,
+        nofollow: options.src_nofollow,
+        copy_symlink: options.copy_symlink,
+        fresh: false,
     };
-    let op = mount_op(ch, destination, what, options, &field);
-    let step = Step::init(InitOp::Mount(Box::new(op)), field);
+    let wanted = mapping.is_some() || ch.namespaces.joins(Kind::Mount);
+    if mapping.is_some() && !ch.facts.administers() {
+        ch.problems.error_hint(
+            Field::at("mounts[].options", &[i]),
+            "a plain user cannot have ids of a mount mapped: operation not permitted",
+            "the filesystem's own user namespace, mostly the host's, must be administered for that",
+        );
+        return;
+    }
+    if !wanted && (!ch.namespaces.user || !ch.facts.administers()) {
+        let op = mount_op(ch, destination, by_path, options, &field);
+        ch.lanes.init.push(Step::init(InitOp::Mount(Box::new(op)), field));
+        return;
+    }
+    let slot = ch.lanes.slot("bind source");
+    let open = Step::parent(ParentOp::OpenTree { source, recursive, nofollow: options.src_nofollow, slot }, at);
+    // Root of a user namespace may own its mount namespace, or may not: then init tries with the rights that it has.
+    let unsure = !wanted && ch.facts.rootless();
+    ch.lanes.before.push(if unsure { open.skip(REFUSED) } else { open });
+    if let Some(mapping) = mapping {
+        mapped = map_tree(ch, slot, mapping, options, i);
+    }
+    let op = mount_op(ch, destination, MountSource::Tree(slot), options, &field);
+    let step = Step::init(InitOp::Mount(Box::new(op)), field.clone());
+    let step = if unsure {
+        let op = mount_op(ch, destination, by_path, options, &field);
+        step.or_else(NOT_OPEN, Act::Init(InitOp::Mount(Box::new(op))))
+    } else {
+        step
+    };
     ch.lanes.init.push(if mapped { step.after(Mark::TreesMapped) } else { step });
 }
 

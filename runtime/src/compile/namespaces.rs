@@ -128,16 +128,19 @@ pub(super) fn clone_and_join(ch: &mut Chapter<'_>, cgroup: Option<Slot>) {
             ch.lanes.before.push(Step::parent(ParentOp::OpenNamespace { kind: *kind, path, slot }, field.clone()));
             joins.push((*kind, Step::joiner(JoinerOp::Join { kind: *kind, slot }, field)));
         }
-        ch.lanes.before.push(Step::parent(ParentOp::Clone { flags: 0, cgroup, joiner: true }, from()));
+        // Who has no rights gets them with a user namespace of its own, before all else.
+        let first = if ch.facts.administers() { 0 } else { flags & clone::NEWUSER };
+        ch.lanes.before.push(Step::parent(ParentOp::Clone { flags: first, cgroup, joiner: true }, from()));
         if ns.is_new(Kind::Time) {
             time_namespace(ch);
         }
-        // Root joins what belongs to the host first, for the rights to it end with the join of a user namespace; anybody
-        // else has no rights but those that this join gives. The mount namespace comes last: it changes what paths mean.
-        let rootless = ch.facts.rootless();
+        // Root, be it of a user namespace, joins what is its own first, for the rights to it end with the join of another user
+        // namespace; anybody else has no rights but those that this join gives. The mount namespace comes last: it changes
+        // what paths mean.
+        let powerless = !ch.facts.administers();
         joins.sort_by_key(|(kind, _)| match kind {
             Kind::User => {
-                if rootless {
+                if powerless {
                     0
                 } else {
                     3
@@ -147,7 +150,7 @@ pub(super) fn clone_and_join(ch: &mut Chapter<'_>, cgroup: Option<Slot>) {
             _ => 1,
         });
         ch.lanes.joiner.extend(joins.into_iter().map(|(_, step)| step));
-        ch.lanes.joiner.push(Step::joiner(JoinerOp::Clone { flags }, from()));
+        ch.lanes.joiner.push(Step::joiner(JoinerOp::Clone { flags: flags & !first }, from()));
         ch.lanes.parent.push(Step::parent(ParentOp::MeetInit, from()));
     }
     if ns.is_new(Kind::Network) {

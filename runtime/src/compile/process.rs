@@ -6,7 +6,7 @@ use super::mounts::inside;
 use super::{Chapter, cstring, seccomp};
 use crate::abi::{CAP_SYS_ADMIN, CAPABILITIES, RLIMITS};
 use crate::field::Field;
-use crate::op::{CapSets, InitOp, ParentOp, ReadBack, Rlimit, Scheduler};
+use crate::op::{CapSets, InitOp, JoinerOp, Kind, ParentOp, ReadBack, Rlimit, Scheduler};
 use crate::plan::{Act, Mark, Step};
 use crate::spec::{Process, Str};
 
@@ -23,10 +23,30 @@ const NATIVE: seccomp::Arch = if cfg!(target_arch = "aarch64") {
 /// The whole set of an unset label.
 const NONE: &[&str] = &["", "unconfined"];
 
+/// EACCES: lower than the caller's own it takes CAP_SYS_RESOURCE of the host, which engines ask of a plain user all the same.
+const NOT_LOWERED: &[i32] = &[13];
+
 /// `process.oomScoreAdj`.
 pub(super) fn oom_score_adj(ch: &mut Chapter<'_>) {
     if let Some(score) = ch.spec.process.as_ref().and_then(|p| p.oom_score_adj) {
-        ch.lanes.parent.push(Step::parent(ParentOp::OomScoreAdj(score), Field::new("process.oomScoreAdj")));
+        let step = Step::parent(ParentOp::OomScoreAdj(score), Field::new("process.oomScoreAdj"));
+        match (ch.facts.rootless(), ch.target) {
+            // By the joiner, see `own_oom_score_adj`.
+            (true, Some(_)) => {}
+            (true, None) => ch.lanes.parent.push(step.skip(NOT_LOWERED)),
+            (false, _) => ch.lanes.parent.push(step),
+        }
+    }
+}
+
+/// The same for a process that is put into a container: what the host's root alone may write of it once it is not dumpable,
+/// the joiner writes of itself before.
+pub(super) fn own_oom_score_adj(ch: &mut Chapter<'_>) {
+    let score = ch.spec.process.as_ref().and_then(|p| p.oom_score_adj).filter(|_| ch.facts.rootless());
+    if let Some(score) = score {
+        let field = Field::new("process.oomScoreAdj");
+        let text = cstring(&score.to_string(), &field, ch.problems);
+        ch.lanes.joiner.push(Step::joiner(JoinerOp::OomScoreAdj(text), field).skip(NOT_LOWERED));
     }
 }
 
@@ -141,7 +161,11 @@ fn credentials(ch: &mut Chapter<'_>, process: &Process<'_>) {
     const DENIED: &[i32] = &[1 /* EPERM */, 13 /* EACCES */];
     ch.lanes.init.push(Step::init(InitOp::Chdir(cwd.clone()), Field::new("process.cwd")).skip(DENIED));
     if !groups_denied(ch) {
-        push(ch, InitOp::Groups(user.additional_gids.clone()), "process.user.additionalGids");
+        let field = Field::new("process.user.additionalGids");
+        let step = Step::init(InitOp::Groups(user.additional_gids.clone()), field);
+        // EPERM: a user namespace that is joined may deny it, and then the groups are what they were in it.
+        let unasked = user.additional_gids.is_empty() && ch.namespaces.joins(Kind::User);
+        ch.lanes.init.push(if unasked { step.skip(&[1]) } else { step });
     } else if !user.additional_gids.is_empty() {
         ch.problems.error_hint(
             Field::new("process.user.additionalGids"),
@@ -163,7 +187,8 @@ fn credentials(ch: &mut Chapter<'_>, process: &Process<'_>) {
 
 /// setgroups(2) is denied in a user namespace whose one group was mapped without privilege.
 fn groups_denied(ch: &Chapter<'_>) -> bool {
-    ch.target.is_some_and(|target| target.setgroups_denied)
+    ch.facts.setgroups_denied
+        || ch.target.is_some_and(|target| target.setgroups_denied)
         || ch.lanes.parent.iter().any(|s| matches!(s.act, Act::Parent(ParentOp::DenySetgroups)))
 }
 
@@ -219,7 +244,10 @@ pub(super) fn limits(ch: &mut Chapter<'_>) {
         steps.extend(rlimits(process).map(|(rlimit, field)| Step::parent(ParentOp::Rlimit(rlimit), field)));
     }
     if let Some(scheduler) = &process.scheduler {
-        steps.push(Step::parent(ParentOp::Scheduler(scheduling(scheduler)), Field::new("process.scheduler")));
+        let cpu = ch.linux.resources.as_ref().and_then(|r| r.cpu.as_ref());
+        let confined = cpu.is_some_and(|cpu| cpu.cpus.as_deref().is_some_and(|cpus| !cpus.is_empty()));
+        let op = ParentOp::Scheduler { scheduler: scheduling(scheduler), confined };
+        steps.push(Step::parent(op, Field::new("process.scheduler")));
     }
     if let Some(io) = &process.io_priority {
         let class = 1 + ["IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE"]

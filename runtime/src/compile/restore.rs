@@ -61,9 +61,9 @@ pub fn compile(spec: &Spec<'_>, facts: &Facts, request: &Request, criu: Criu<'_>
 
 fn write_chapters(ch: &mut Chapter<'_>, criu: Criu<'_>) {
     let field = || Field::new("restore");
-    let groups = cgroups::make(ch);
+    let mut groups = cgroups::make(ch);
     namespaces::clone_and_join(ch, groups.start_in);
-    cgroups::enter(ch, &groups);
+    cgroups::enter(ch, &mut groups);
     let args = ["criu", "swrk", &criu.fd.to_string()].map(|arg| cstring(arg, &field(), ch.problems)).to_vec();
     let found = vec![cstring(criu.program, &field(), ch.problems)];
     ch.lanes.init.push(Step::init(InitOp::FindProgram(found), field()));

@@ -11,7 +11,7 @@ use crate::plan::Plan;
 use crate::request::Request;
 use crate::run::proc;
 use crate::state::{self, Record};
-use crate::sys::{fs, process};
+use crate::sys::{fs, io_text, process};
 use crate::walk::{self, Means, Ready};
 use crate::{check, host, parse, undo};
 use std::os::fd::AsFd as _;
@@ -63,11 +63,11 @@ pub fn exec(ask: Exec<'_>) -> Result<Executed> {
         gated: false,
         ..record.request.clone()
     };
-    let compiled = exec::compile(&spec, &ask.ask, &target, &host::facts(None)?, &request)?;
+    let compiled = exec::compile(&spec, &ask.ask, &target, &host::facts_of_exec(&spec, &ask.ask)?, &request)?;
     check::check(&compiled.plan).map_err(|broken| {
         Error::new(format!("the plan is not sound, which is a defect of this program: {}", broken.join("; ")))
     })?;
-    let means = Means { gate: None, console: ask.console };
+    let means = Means { console: ask.console, ..Means::default() };
     let root = PathBuf::from(format!("/proc/{}/root", record.pid));
     let walked = walk::walk(&compiled.plan, means).map_err(|e| Error::from(e.explained_in(&root)));
     if walked.is_ok() {
@@ -99,7 +99,12 @@ fn enterable((record, now): (Option<Record>, Status), ask: &Exec<'_>) -> Result<
 /// What of the running container the plan depends on.
 fn target(record: &Record) -> Result<Target> {
     let pid = record.pid;
-    let hidden = |e: std::io::Error| Error::new(format!("{}: namespaces of init (pid {pid}): {e}", record.id));
+    let hidden = |e: std::io::Error| {
+        // Until it is executed nobody may look into init (CVE-2016-9962), and a plain user is not excepted.
+        let denied = e.kind() == std::io::ErrorKind::PermissionDenied;
+        let hint = if denied { " (hint: a plain user can enter a container once it is started)" } else { "" };
+        Error::new(format!("{}: namespaces of init (pid {pid}){hint}: {}", record.id, io_text(&e)))
+    };
     let kinds = proc::other_namespaces(pid).map_err(hidden)?;
     let groups = undo::groups(&record.undo);
     let user = kinds & crate::abi::clone::NEWUSER != 0;

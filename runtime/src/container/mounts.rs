@@ -97,7 +97,7 @@ fn make(plan: &Added) -> Result<Vec<OwnedFd>> {
     let mut slots: Vec<Option<OwnedFd>> = std::iter::repeat_with(|| None).take(plan.slots).collect();
     for step in &plan.steps {
         if let Act::Parent(op) = &step.act {
-            let done = parent::act(op, None, &mut slots, &mut crate::run::cgroup::Writer::default(), 0);
+            let done = parent::act(op, None, &mut slots, &mut parent::Gathered::default());
             done.map_err(|failed| {
                 Error::new(format!("{}: {}: {}", step.from, crate::explain::act(&step.act), failed.text))
             })?;

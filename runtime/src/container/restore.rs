@@ -22,7 +22,7 @@ use crate::spec::Spec;
 use crate::state::{self, Dir, Journal, Record};
 use crate::sys::{Fault, fs, io_text, mount, process, socket};
 use crate::walk::{self, Means, Ready};
-use crate::{check, host, undo};
+use crate::{check, undo};
 
 const LOG: &str = "restore.log";
 const MS_REC: u64 = 1 << 14;
@@ -80,7 +80,7 @@ pub fn restore(bundle: &Bundle, ask: Restore) -> Result<Restored> {
     let (ours, theirs) = criu::socket()?;
     let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
     let criu = Criu { program: &program, path: &path, fd: theirs.as_raw_fd() };
-    let Compiled { plan, warnings } = compile::restore::compile(&spec, &host::facts(Some(&spec))?, &ask.request, criu)?;
+    let Compiled { plan, warnings } = compile::restore::compile(&spec, &super::facts(&spec, &ask.request)?, &ask.request, criu)?;
     check::check(&plan).map_err(|broken| {
         Error::new(format!("the plan is not sound, which is a defect of this program: {}", broken.join("; ")))
     })?;

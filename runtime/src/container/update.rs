@@ -8,9 +8,12 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::{Error, Result, Status, status};
-use crate::compile::cgroup;
+use crate::compile::cgroup::{self, Groups, properties};
 use crate::error::{Problem, Problems};
+use crate::op::unit::Manager;
+use crate::run::cgroup::freeze::{self, State};
 use crate::run::cgroup::update::apply;
+use crate::run::systemd;
 use crate::state::{self, Dir};
 use crate::{parse, undo};
 
@@ -32,14 +35,39 @@ pub fn update(root: &Path, id: &str, resources: &[u8]) -> Result<Vec<Problem>> {
     let current_text = current(&dir)?;
     let (current, _) = parse::resources(&current_text)?;
     let mut problems = Problems::default();
-    let change = cgroup::update(undo::groups(&record.undo), &new, &current, &mut problems);
+    let groups = undo::groups(&record.undo);
+    if groups.is_empty() {
+        return Err(Error::new(format!("{id}: the container has no cgroup, and so no limits")));
+    }
+    let change = cgroup::update(groups, &new, &current, &mut problems);
     if !problems.errors.is_empty() {
         return Err(problems.into());
     }
-    apply(&change)?;
+    let applied = apply(&change)?;
+    if let Some((manager, unit)) = undo::unit(&record.undo) {
+        if let Err(e) = tell_systemd(manager, unit, &change) {
+            return Err(applied.revert(e.to_string()).into());
+        }
+        // It has written the files, too, and what it rounds it has rounded.
+        apply(&change)?;
+    }
     let merged = merge_texts(&current_text, resources)?;
     dir.replace(FILE, &merged)?;
     Ok(problems.warnings)
+}
+
+/// systemd writes what it knows of the limits anew whenever it likes, so it must know of the change.
+fn tell_systemd(manager: &Manager, unit: &str, change: &Groups) -> systemd::Result<()> {
+    let version = systemd::find::ask(manager)?.version;
+    let properties = properties::of(&change.writes, version);
+    // In version 1 it writes the whole list of devices anew: a process that opens one meanwhile must not be denied it.
+    let v1 = change.groups.iter().any(|g| g.controllers.iter().any(|c| c == "devices"));
+    let still = v1 && freeze::state(&change.groups) == Ok(State::Thawed) && freeze::freeze(&change.groups).is_ok();
+    let set = systemd::set(manager, unit, &properties);
+    if still {
+        let _ = freeze::thaw(&change.groups);
+    }
+    set
 }
 
 /// The limits in force, as JSON: those of the last update, or those of the configuration.

@@ -9,7 +9,8 @@ use crate::compile::cgroup::Group;
 use crate::run::cgroup::oom::{self, News, Watch};
 use crate::run::cgroup::stats::Stats;
 use crate::run::cgroup::{all_procs, stats};
-use crate::state;
+use crate::run::proc;
+use crate::state::{self, Record};
 use crate::sys::fs;
 use crate::undo;
 
@@ -23,10 +24,18 @@ pub fn processes(root: &Path, id: &str) -> Result<Vec<i32>> {
     let Some(record) = record else { return Ok(Vec::new()) };
     let groups = undo::groups(&record.undo);
     if groups.is_empty() && now != Status::Stopped {
-        // Without a cgroup nobody but init is known.
-        return Ok(vec![record.pid]);
+        return Ok(without_cgroup(&record));
     }
     Ok(all_procs(&groups)?)
+}
+
+/// The processes of a container without a cgroup: all of its pid namespace, or as many as are known, which is init.
+pub(super) fn without_cgroup(record: &Record) -> Vec<i32> {
+    let mut pids = if record.own_pid_namespace { proc::in_pid_namespace_of(record.pid) } else { Vec::new() };
+    if pids.is_empty() {
+        pids.push(record.pid);
+    }
+    pids
 }
 
 /// What happened.

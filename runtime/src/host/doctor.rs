@@ -51,6 +51,7 @@ pub fn examine() -> Vec<Finding> {
         Ok(facts) => {
             rights(&facts, &mut all);
             cgroups(&facts, &mut all);
+            all.push(systemd());
             security(&facts, &mut all);
         }
     }
@@ -92,7 +93,12 @@ fn rights(facts: &Facts, all: &mut Vec<Finding>) {
         .filter_map(|n| crate::abi::CAPABILITIES.get(usize::from(n)).copied())
         .collect();
     let is = if names.is_empty() { "all".to_owned() } else { format!("all but {}", names.join(" ")) };
-    all.push(finding("capabilities", &is, or_absent(names.is_empty()), "none of these can be given to a container"));
+    all.push(finding(
+        "capabilities",
+        &is,
+        or_absent(names.is_empty()),
+        "a container cannot be given what is lacking here",
+    ));
 }
 
 fn cgroups(facts: &Facts, all: &mut Vec<Finding>) {
@@ -113,7 +119,16 @@ fn cgroups(facts: &Facts, all: &mut Vec<Finding>) {
     };
     let lacks: Vec<_> = needed.iter().filter(|c| !has.contains(c)).copied().collect();
     let is = if lacks.is_empty() { has.join(" ") } else { format!("{}; not {}", has.join(" "), lacks.join(" ")) };
-    all.push(finding("cgroup controllers", &is, or_absent(lacks.is_empty()), "limits of these are refused"));
+    all.push(finding("cgroup controllers", &is, or_absent(lacks.is_empty()), "limits of what is lacking are refused"));
+}
+
+fn systemd() -> Finding {
+    let (is, found) = match super::systemd(None) {
+        Ok(systemd) if systemd.manager.user => (format!("{}, the user's", systemd.version), true),
+        Ok(systemd) => (systemd.version.to_string(), true),
+        Err(_) => ("not running".to_owned(), false),
+    };
+    finding("systemd", &is, or_absent(found), "--systemd-cgroup is refused: let the engine use cgroupfs")
 }
 
 fn security(facts: &Facts, all: &mut Vec<Finding>) {
@@ -138,7 +153,12 @@ fn namespaces(all: &mut Vec<Finding>) {
     all.push(finding("namespaces", &is, verdict, "this kernel was built without them"));
     let most = std::fs::read_to_string("/proc/sys/user/max_user_namespaces").unwrap_or_default();
     let allowed = most.trim() != "0";
-    all.push(finding("user namespaces", most.trim(), or_absent(allowed), "user.max_user_namespaces forbids them"));
+    all.push(finding(
+        "user namespaces",
+        &format!("at most {}", most.trim()),
+        or_absent(allowed),
+        "user.max_user_namespaces forbids them",
+    ));
 }
 
 fn filesystems(all: &mut Vec<Finding>) {
@@ -151,7 +171,8 @@ fn filesystems(all: &mut Vec<Finding>) {
         ("mqueue", Verdict::Absent),
         ("overlay", Verdict::Absent),
     ] {
-        let (verdict, is) = if has(name) { (Verdict::Ok, "known") } else { (verdict, "unknown to this kernel") };
+        let (verdict, is) =
+            if has(name) { (Verdict::Ok, "known to this kernel") } else { (verdict, "unknown to this kernel") };
         all.push(finding(name, is, verdict, "it may be a module that is not loaded"));
     }
 }

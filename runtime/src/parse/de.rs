@@ -20,7 +20,7 @@ impl std::error::Error for Error {}
 
 impl serde::de::Error for Error {
     fn custom<T: fmt::Display>(text: T) -> Self {
-        Error::new(text.to_string())
+        Error::new(text.to_string()).in_sound_text()
     }
 
     fn invalid_type(found: Unexpected<'_>, wanted: &dyn Expected) -> Self {
@@ -30,7 +30,7 @@ impl serde::de::Error for Error {
             Unexpected::Str(s) => format!("the string {:?}", quote(s)),
             other => other.to_string(),
         };
-        Error::new(format!("is {found}; expected {}", words(wanted)))
+        Error::new(format!("is {found}; expected {}", words(wanted))).in_sound_text()
     }
 
     fn invalid_value(found: Unexpected<'_>, wanted: &dyn Expected) -> Self {
@@ -63,7 +63,7 @@ impl Reader<'_> {
         };
         value.map(|value| (value, at)).map_err(|_| {
             let hint = if number.contains(['.', 'e', 'E']) { ", written without fraction and exponent" } else { "" };
-            Error::new(format!("is {}; expected {}{hint}", quote(number), words(wanted))).or_at(at)
+            Error::new(format!("is {}; expected {}{hint}", quote(number), words(wanted))).or_at(at).in_sound_text()
         })
     }
 }
@@ -165,6 +165,13 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     }
 }
 
+fn name<'de, S: DeserializeSeed<'de>>(seed: S, key: &Cow<'de, str>) -> Result<S::Value, Error> {
+    match key {
+        Cow::Borrowed(name) => seed.deserialize(BorrowedStrDeserializer::new(name)),
+        Cow::Owned(name) => seed.deserialize(StrDeserializer::new(name)),
+    }
+}
+
 /// The elements of an array.
 struct Elements<'r, 'de> {
     reader: &'r mut Reader<'de>,
@@ -175,11 +182,15 @@ impl<'de> SeqAccess<'de> for Elements<'_, 'de> {
     type Error = Error;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
-        if !self.reader.element(self.index)? {
-            return Ok(None);
+        loop {
+            if !self.reader.element(self.index)? {
+                return Ok(None);
+            }
+            self.index += 1;
+            if self.reader.refused.is_empty() || !self.reader.passes_element()? {
+                return seed.deserialize(&mut *self.reader).map(Some);
+            }
         }
-        self.index += 1;
-        seed.deserialize(&mut *self.reader).map(Some)
     }
 }
 
@@ -194,11 +205,15 @@ impl<'de> MapAccess<'de> for Entries<'_, 'de> {
     type Error = Error;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
-        match self.reader.key(&mut self.object)? {
-            None => Ok(None),
-            Some(Cow::Borrowed(name)) => seed.deserialize(BorrowedStrDeserializer::new(name)).map(Some),
-            Some(Cow::Owned(name)) => seed.deserialize(StrDeserializer::new(name)).map(Some),
+        while !self.reader.refused.is_empty() {
+            if self.reader.key(&mut self.object)?.is_none() {
+                return Ok(None);
+            }
+            if !self.reader.passes_key()? {
+                return self.reader.keys.last().map(|key| name(seed, &key.name)).transpose();
+            }
         }
+        self.reader.key(&mut self.object)?.map(|key| name(seed, key)).transpose()
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {

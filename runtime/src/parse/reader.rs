@@ -64,6 +64,8 @@ pub(super) struct Reader<'de> {
     pub(super) fields: &'static [&'static str],
     /// Properties that the struct being read does not have.
     pub(super) unknown: Vec<Problem>,
+    /// Offsets of keys and elements that are passed over: what is wrong with them was told before. Mostly none.
+    pub(super) refused: Vec<usize>,
 }
 
 impl<'de> Reader<'de> {
@@ -77,7 +79,13 @@ impl<'de> Reader<'de> {
             keys: Vec::with_capacity(64),
             fields: &[],
             unknown: Vec::new(),
+            refused: Vec::new(),
         }
+    }
+
+    /// Whether the key or element that begins at `at` is to be passed over.
+    pub(super) fn is_refused(&self, at: usize) -> bool {
+        !self.refused.is_empty() && self.refused.contains(&at)
     }
 
     /// The next byte that is no white space, not consumed.
@@ -193,6 +201,7 @@ impl<'de> Reader<'de> {
         let key = Key { ascii: name.is_ascii(), name, at };
         let siblings = &self.keys[object.base..];
         if siblings.len() < MANY_KEYS
+            && !self.is_refused(at)
             && let Some(other) = siblings.iter().find(|other| same(other, &key, object.keys))
         {
             return Err(self.twice(other, &key));
@@ -217,7 +226,9 @@ impl<'de> Reader<'de> {
             let mut seen = BTreeMap::new();
             for key in keys {
                 let name = if object.keys == Keys::Properties { fold(&key.name) } else { key.name.to_string() };
-                if let Some(other) = seen.insert(name, key) {
+                if let Some(other) = seen.insert(name, key)
+                    && !self.is_refused(key.at)
+                {
                     return Err(self.twice(other, key));
                 }
             }

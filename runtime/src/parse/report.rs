@@ -12,6 +12,19 @@ use crate::field::Field;
 /// How many unknown properties are told of.
 const UNKNOWN_LIMIT: usize = 100;
 
+/// How many errors are told of.
+pub(super) const ERROR_LIMIT: usize = 32;
+
+/// What was found by now, pass after pass.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) problems: Problems,
+    /// Where, and of which missing property.
+    at: Vec<(usize, Option<&'static str>)>,
+    /// The paths that are passed over.
+    refused: Vec<String>,
+}
+
 /// How many bytes of the config's own text an error repeats.
 const QUOTE_LIMIT: usize = 80;
 
@@ -25,16 +38,27 @@ struct Fault {
     text: String,
     at: Option<usize>,
     child: Option<&'static str>,
+    /// Where the key stands that is to be passed over so that what follows can be read; else that of the path's end.
+    key: Option<usize>,
+    /// Whether the text is JSON all the same, and can be read on.
+    sound: bool,
 }
 
 impl Error {
     pub(super) fn new(text: String) -> Self {
-        Error(Box::new(Fault { text, at: None, child: None }))
+        Error(Box::new(Fault { text, at: None, child: None, key: None, sound: false }))
     }
 
     /// The property `child` of the object at the reader's path is missing.
     pub(super) fn missing(child: &'static str) -> Self {
-        Error(Box::new(Fault { text: "is required".to_owned(), at: None, child: Some(child) }))
+        let text = "is required".to_owned();
+        Error(Box::new(Fault { text, at: None, child: Some(child), key: None, sound: true }))
+    }
+
+    /// The same error, in a text that can be read on.
+    pub(super) fn in_sound_text(mut self) -> Self {
+        self.0.sound = true;
+        self
     }
 
     /// The same error, at `offset` unless its place is known more exactly.
@@ -71,7 +95,9 @@ impl Reader<'_> {
         } else {
             format!("has the keys `{a}` (line {line}, column {column}) and `{b}`, which differ in case only")
         };
-        Error::new(text).or_at(second.at)
+        let mut error = Error::new(text).or_at(second.at);
+        error.0.key = Some(second.at);
+        error.in_sound_text()
     }
 
     /// The value that is next is not of the wanted type.
@@ -91,7 +117,7 @@ impl Reader<'_> {
                 Err(error) => return error,
             },
         };
-        Error::new(format!("is {found}; expected {}", words(wanted))).or_at(at)
+        Error::new(format!("is {found}; expected {}", words(wanted))).or_at(at).in_sound_text()
     }
 
     /// Notes that the property on top of the path is none of its struct's.
@@ -108,15 +134,42 @@ impl Reader<'_> {
         self.unknown.push(Problem { field: Field::spelled(self.path_text(None)), text, hint });
     }
 
-    /// The error, with the path that the reader was at.
-    pub(super) fn report(&self, error: Error, whole: &'static str) -> Problems {
-        let Fault { text, at, child } = *error.0;
-        let (line, column) = position(self.text.as_bytes(), at.unwrap_or(self.pos));
+    /// Passes over the value whose key was just read, if it is refused.
+    pub(super) fn passes_key(&mut self) -> Result<bool, Error> {
+        let refused = self.keys.last().is_some_and(|key| self.is_refused(key.at));
+        if refused { self.skip().map(|()| true) } else { Ok(false) }
+    }
+
+    /// Passes over the element that is next, if it is refused.
+    pub(super) fn passes_element(&mut self) -> Result<bool, Error> {
+        self.peek();
+        if self.is_refused(self.pos) { self.skip().map(|()| true) } else { Ok(false) }
+    }
+
+    /// Notes the error, with the path that the reader was at. Says which key or element may be passed over, so that what
+    /// else is wrong can be seen: none where the text itself is broken.
+    pub(super) fn report(&self, error: Error, whole: &'static str, found: &mut Found) -> Option<usize> {
+        let Fault { text, at, child, key, sound } = *error.0;
+        let offset = at.unwrap_or(self.pos);
+        if found.at.contains(&(offset, child)) {
+            return None;
+        }
+        found.at.push((offset, child));
         let path = self.path_text(child);
-        let field = if path.is_empty() { Field::new(whole) } else { Field::spelled(path) };
-        let mut problems = Problems::default();
-        problems.error(field, format!("{text} (line {line}, column {column})"));
-        problems
+        // What was refused is missing only because of that.
+        if child.is_none() || !found.refused.contains(&path) {
+            let (line, column) = position(self.text.as_bytes(), offset);
+            let field = if path.is_empty() { Field::new(whole) } else { Field::spelled(path) };
+            found.problems.error(field, format!("{text} (line {line}, column {column})"));
+        }
+        if !sound {
+            return None;
+        }
+        found.refused.push(self.path_text(None));
+        key.or_else(|| match self.path.last()? {
+            Segment::Property(i) | Segment::Entry(i) => self.keys.get(*i).map(|key| key.at),
+            Segment::Index(_) => at,
+        })
     }
 
     fn path_text(&self, child: Option<&str>) -> String {

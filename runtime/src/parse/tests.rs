@@ -340,3 +340,73 @@ fn one_token_changed() {
     }
     assert!(refused > bounds.len(), "only {refused} changes were refused");
 }
+
+fn fields(text: &str) -> Vec<String> {
+    config(text.as_bytes()).expect_err("must be refused").errors.iter().map(|p| p.field.to_string()).collect()
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once() {
+    let text = r#"{"ociVersion": 1, "hostname": [], "hostname": "x", "root": {"path": 5, "readonly": "yes"},
+        "process": {"cwd": 7, "args": ["a", 5, {}, "b"], "user": {"uid": -1, "gid": 4294967296}},
+        "mounts": [{"destination": "/a"}, {"source": "b"}, 7, {"destination": 1, "options": "ro"}],
+        "annotations": {"a": 1, "b": "c", "d": 2}}"#;
+    assert_eq!(
+        fields(text),
+        [
+            "ociVersion",
+            "hostname",
+            "config.json",
+            "root.path",
+            "root.readonly",
+            "process.cwd",
+            "process.args[1]",
+            "process.args[2]",
+            "process.user.uid",
+            "process.user.gid",
+            "mounts[1].destination",
+            "mounts[2]",
+            "mounts[3].destination",
+            "mounts[3].options",
+            "annotations[\"a\"]",
+            "annotations[\"d\"]",
+        ]
+    );
+}
+
+#[test]
+fn what_comes_after_a_broken_text_is_not_guessed_at() {
+    assert_eq!(
+        fields(r#"{"ociVersion": 1, "hostname": 2, "root": {"path": "a" "readonly": true}, "mounts": 5}"#).len(),
+        3
+    );
+    assert_eq!(fields(r#"{"ociVersion": 1, "root": {"path": tru}, "mounts": 5}"#).len(), 2);
+    assert_eq!(fields(r#"{"ociVersion": 1, "root": {"path": "#).len(), 2);
+}
+
+#[test]
+fn errors_are_bounded() {
+    let numbers = vec!["1"; 1000].join(",");
+    let found = fields(&format!(r#"{{"ociVersion": "1.3.0", "process": {{"cwd": "/", "args": [{numbers}]}}}}"#));
+    assert_eq!((found.len(), found[31].as_str(), found[32].as_str()), (33, "process.args[31]", "config.json"));
+}
+
+/// However many tokens are wrong, reading ends, and tells of each field once.
+#[test]
+fn many_wrong_tokens() {
+    let (_, whole) = CONFIGS[6];
+    let text = std::str::from_utf8(whole).unwrap();
+    for (from, to) in [("\"", "5"), ("{", "["), ("true", "\"true\""), ("[", "{"), (":", ","), ("/", "\\")] {
+        for nth in 1..6 {
+            let pieces: Vec<_> = text.split(from).collect();
+            let mut wrong = pieces[0].to_owned();
+            for (i, piece) in pieces.iter().enumerate().skip(1) {
+                wrong.push_str(if i % nth == 0 { to } else { from });
+                wrong.push_str(piece);
+            }
+            if let Err(problems) = config(wrong.as_bytes()) {
+                assert!((1..=33).contains(&problems.errors.len()), "{problems}");
+            }
+        }
+    }
+}

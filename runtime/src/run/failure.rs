@@ -47,6 +47,10 @@ fn program_failure(candidates: &[CString], errno: i32, reason: &str) -> String {
     }
 }
 
+fn is_apparmor(path: &CStr) -> bool {
+    path.to_bytes().ends_with(b"attr/apparmor/exec")
+}
+
 /// What is known to be behind an errno.
 fn hint(op: &InitOp, fault: Fault) -> Option<&'static str> {
     Some(match (op, fault.call, fault.errno) {
@@ -69,7 +73,16 @@ fn hint(op: &InitOp, fault: Fault) -> Option<&'static str> {
             "an initramfs cannot be pivoted: --no-pivot helps there"
         }
         (InitOp::Device(_), Call::mknodat, libc::EEXIST) => "something else stands at that path in the root filesystem",
+        (InitOp::WriteProc { path, .. }, Call::write, libc::ENOENT) if is_apparmor(path) => {
+            "the profile is not loaded: apparmor_parser(8) does that"
+        }
+        (InitOp::WriteProc { path, .. }, Call::write, libc::EACCES) if is_apparmor(path) => {
+            "the runtime's own profile does not allow the change to this one"
+        }
         (InitOp::WriteProc { .. }, Call::openat2, libc::ENOENT) => "this kernel has no such file",
+        (InitOp::WriteProc { path, .. }, Call::write, libc::ENOENT) if path.to_bytes().ends_with(b"apparmor/exec") => {
+            "no AppArmor profile of that name is loaded"
+        }
         (InitOp::Attach(_), Call::write, libc::ENOSPC) => "the cpuset has no cpus or no memory nodes",
         (InitOp::Terminal { .. }, Call::openat2, libc::ENOENT | libc::ENODEV) => {
             "a terminal needs a mount of type devpts at /dev/pts"

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::handle::Handle;
 use super::mount::{self, Reason, Tree};
 use super::path::LastParent;
+use super::stopwatch::Stopwatch;
 use super::wire::{self, Message, Word};
 use super::{hook, identity, program, terminal};
 use crate::abi::propagation;
@@ -41,6 +42,8 @@ pub struct Kit<'p> {
     pub gate: Option<Gate>,
     /// Where the terminal's master goes.
     pub console: Option<OwnedFd>,
+    /// Notes the time of each step, where that was asked for.
+    pub watch: Stopwatch,
 }
 
 /// What init needs after the gate, allocated together and last: all else is dropped while it waits.
@@ -167,16 +170,22 @@ impl Init<'_> {
             if step.act.lane() != lane {
                 continue;
             }
+            let watch = self.kit.watch;
+            watch.reaches(n);
             self.await_edge(n);
             if let Act::Init(InitOp::AwaitStart) = step.act {
                 // The plan is gone when this returns: nothing of it may be looked at again.
                 if let Err(fault) = self.await_start(n) {
                     self.fail(n, &Stop::Fault(fault));
                 }
+                watch.begins(n);
+                watch.ends(n);
                 return self.late();
             }
+            watch.begins(n);
             let mut done = self.act(n, &step.act);
             if let Err(Stop::Fault(fault)) = &done {
+                watch.meets(n, fault.errno);
                 match &step.on_err {
                     OnErr::Skip(errnos) if errnos.contains(&fault.errno) => done = Ok(()),
                     OnErr::Else(errnos, act) if errnos.contains(&fault.errno) => done = self.act(n, act),
@@ -186,6 +195,7 @@ impl Init<'_> {
             if let Err(stop) = done {
                 self.fail(n, &stop);
             }
+            watch.ends(n);
             if self.kit.edges.awaited[n] && !matches!(step.act, Act::Init(InitOp::Seccomp(_))) {
                 self.say(&Message::new(n, Word::Done, 0));
             }
@@ -195,6 +205,7 @@ impl Init<'_> {
     /// What comes after the gate. Of the plan nothing is left: what is needed of it was copied.
     fn late(&mut self) {
         for (n, op) in std::mem::take(&mut self.kit.late.steps) {
+            self.kit.watch.begins(n);
             let done = match op {
                 InitOp::Hook(hook) => self.late_hook(n, hook),
                 InitOp::Seccomp(filter) => {
@@ -206,6 +217,7 @@ impl Init<'_> {
             if let Err(stop) = done {
                 self.fail(n, &stop);
             }
+            self.kit.watch.ends(n);
         }
     }
 
@@ -232,6 +244,8 @@ impl Init<'_> {
     }
 
     fn fail(&self, n: usize, stop: &Stop) -> ! {
+        let errno = if let Stop::Fault(fault) = stop { fault.errno } else { 0 };
+        self.kit.watch.fails(n, errno);
         let message = match stop {
             Stop::Fault(fault) => Message::fault(n, *fault, self.reason.bytes()),
             Stop::Hook(hook::Failed::Call(fault), _) => Message::fault(n, *fault, b""),
@@ -268,6 +282,10 @@ impl Init<'_> {
             JoinerOp::Undumpable => identity::undumpable(),
             JoinerOp::Attach(tasks) => self.attach(tasks),
             JoinerOp::Affinity(mask) => process::sched_setaffinity(mask),
+            JoinerOp::OomScoreAdj(score) => {
+                let file = fs::open(c"/proc/self/oom_score_adj", libc::O_WRONLY)?;
+                fs::write(file.as_fd(), score.to_bytes()).map(drop)
+            }
             JoinerOp::JoinProcess { process, kinds } => process::setns(self.slot(*process)?, *kinds),
             JoinerOp::UnshareTime => process::unshare(crate::abi::clone::NEWTIME),
             JoinerOp::TimeOffsets(text) => {

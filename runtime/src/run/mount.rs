@@ -259,10 +259,11 @@ pub(super) fn symlink(
     only_if: Option<&CStr>,
     replace: bool,
 ) -> Result<()> {
-    if let Some(needed) = only_if
-        && path::open(tree.root, needed, libc::O_PATH | libc::O_NOFOLLOW).is_err()
-    {
-        return Ok(());
+    if let Some(needed) = only_if {
+        match path::open(tree.root, needed, libc::O_PATH | libc::O_NOFOLLOW) {
+            Err(f) if matches!(f.errno, libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::EXDEV) => return Ok(()),
+            there => drop(there?),
+        }
     }
     let (dir, name) = tree.parent.of(tree.root, at)?;
     match fs::symlinkat(target, dir, name) {

@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::wire::Word;
-use super::{cgroup, hook, proc};
+use super::{cgroup, hook, net_device, proc, systemd};
 use crate::compile::cgroup::{Group, Version};
 use crate::op::{HookOp, Kind, ParentOp, Slot};
 use crate::plan::{Act, Plan};
 use crate::sys::process::{self, Cloned, Ended};
-use crate::sys::{Call, Fault, errno_text, fs, mount, socket};
+use crate::sys::{Call, Fault, errno_text, fs, io_text, mount, socket};
 
 /// Why a step of the parent's failed.
 #[derive(Debug)]
@@ -26,6 +26,13 @@ impl Failed {
     /// A failure that no call explains.
     pub fn text(text: impl Into<String>) -> Self {
         Failed { text: text.into(), errno: None, whole: false }
+    }
+
+    /// Adds what is known to be behind it.
+    #[must_use]
+    pub fn hint(mut self, hint: &str) -> Self {
+        self.text = format!("(hint: {hint}) {}", self.text);
+        self
     }
 
     /// The text says everything already.
@@ -57,6 +64,12 @@ impl From<cgroup::Error> for Failed {
     }
 }
 
+impl From<systemd::Error> for Failed {
+    fn from(error: systemd::Error) -> Self {
+        Failed { errno: None, text: error.to_string(), whole: true }
+    }
+}
+
 impl From<std::io::Error> for Failed {
     fn from(error: std::io::Error) -> Self {
         let errno = error.raw_os_error();
@@ -64,13 +77,23 @@ impl From<std::io::Error> for Failed {
     }
 }
 
-/// Carries an op out. `child` is init, or the joiner; `yielded` is what the last awaited step of init gave.
+/// What the lane gathers on its way, beside the slots.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    /// What the last awaited step of init gave.
+    pub yielded: i32,
+    /// The cgroup files that are open.
+    pub writer: cgroup::Writer,
+    /// The network devices that were moved.
+    pub moved: Vec<net_device::Moved>,
+}
+
+/// Carries an op out. `child` is init, or the joiner.
 pub fn act(
     op: &ParentOp,
     child: Option<(i32, BorrowedFd<'_>)>,
     slots: &mut [Option<OwnedFd>],
-    writer: &mut cgroup::Writer,
-    yielded: i32,
+    gathered: &mut Gathered,
 ) -> Result<(), Failed> {
     match op {
         ParentOp::OpenNamespace { .. }
@@ -85,23 +108,35 @@ pub fn act(
             cgroup::make(group)?;
             return Ok(());
         }
-        ParentOp::WriteCgroup { group, write } => return Ok(writer.write(group, write)?),
+        ParentOp::AdoptCgroup(group) => return Ok(cgroup::adopt(group)?),
+        ParentOp::StartUnit(unit) if !unit.attach => return Ok(systemd::start(unit, None)?),
+        ParentOp::WriteCgroup { group, write } => return Ok(gathered.writer.write(group, write)?),
+        ParentOp::Delegate { group, uid } => return Ok(cgroup::delegate(group, *uid)?),
         ParentOp::AttachDevices { group, program } => return Ok(cgroup::devices::attach(group, program)?),
         _ => {}
     }
     let (pid, pidfd) = child.ok_or_else(|| Failed::text("there is no process yet"))?;
     match op {
+        ParentOp::StartUnit(unit) => Ok(systemd::start(unit, Some(pid))?),
         ParentOp::DenySetgroups => proc_write(pid, "setgroups", "deny"),
         ParentOp::WriteMap { file, text, helper: false } => proc_write(pid, file, text),
         ParentOp::WriteMap { file, text, helper: true } => map_by_helper(pid, file, text),
         ParentOp::Rlimit(l) => Ok(process::prlimit(pid, l.resource, l.soft, l.hard)?),
         ParentOp::OomScoreAdj(score) => proc_write(pid, "oom_score_adj", &score.to_string()),
-        ParentOp::Scheduler(scheduler) => Ok(process::sched_setattr(pid, scheduler)?),
+        ParentOp::Scheduler { scheduler, confined } => match process::sched_setattr(pid, scheduler) {
+            // The kernel admits a deadline only to who may run on all CPUs that the deadline was admitted for.
+            Err(fault) if *confined && fault.errno == libc::EPERM => {
+                let text = format!("{fault}: process scheduler can't be used together with AllowedCPUs");
+                Err(Failed { text, ..fault.into() })
+            }
+            done => Ok(done?),
+        },
         ParentOp::IoPriority(value) => Ok(process::ioprio_set(pid, *value)?),
+        ParentOp::MoveNetDevice { name, inside } => net_device::enter(name, inside, pid, &mut gathered.moved),
         ParentOp::Hook(op) => run_hook(op, pid),
         ParentOp::CheckCgroups(groups) => check_cgroups(groups, pid),
         ParentOp::SendListener { path, message } => {
-            let listener = process::pidfd_getfd(pidfd, yielded)?;
+            let listener = process::pidfd_getfd(pidfd, gathered.yielded)?;
             send_listener(path, message, pid, &listener)
         }
         _ => Ok(()),
@@ -134,12 +169,18 @@ fn open_namespace(kind: Kind, path: &CStr) -> Result<OwnedFd, Failed> {
     Ok(fd)
 }
 
-/// Whether the namespaces that a plan joins are there and of their types, before anything is made for it.
+/// Whether the namespaces that a plan joins are there and of their types, and the cgroup of its unit nobody's, before anything
+/// is made for it.
 ///
 /// # Errors
 /// The first that is not, as the sentence that walking would end with.
 pub fn foresee(plan: &Plan) -> Result<(), String> {
     for (n, step) in plan.steps.iter().enumerate() {
+        if let Act::Parent(ParentOp::AdoptCgroup(group)) = &step.act
+            && !cgroup::is_empty(&group.dir()).map_err(|e| format!("{}: {e}", step.from))?
+        {
+            return Err(format!("{}: container's cgroup is not empty: {} holds processes", step.from, group.dir()));
+        }
         if let Act::Parent(ParentOp::OpenNamespace { kind, path, .. }) = &step.act {
             let opened = open_namespace(*kind, path).map_err(|failed| failed.of_step(n, plan));
             opened.map_err(|failed| format!("{}: {}", step.from, failed.text))?;
@@ -168,7 +209,10 @@ fn map_by_helper(pid: i32, file: &str, text: &str) -> Result<(), Failed> {
     let program = if file == "uid_map" { "newuidmap" } else { "newgidmap" };
     let mut command = std::process::Command::new(program);
     command.arg(pid.to_string()).args(text.split_whitespace());
-    let output = command.output().map_err(|e| Failed::text(format!("{program}: {e}")))?;
+    let output = command.output().map_err(|e| {
+        let hint = "more than one's own id takes newuidmap(1) and newgidmap(1), often the package uidmap";
+        Failed::text(format!("{program} (hint: {hint}): {}", io_text(&e)))
+    })?;
     if output.status.success() {
         return Ok(());
     }
@@ -261,7 +305,11 @@ fn check_cgroups(groups: &[Group], pid: i32) -> Result<(), Failed> {
     let path = CString::new(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let n = fs::read_small(&path, &mut buf)?;
     let is = String::from_utf8_lossy(&buf[..n]);
-    groups.iter().try_for_each(|group| check_cgroup(group, &is))
+    groups.iter().try_for_each(|group| {
+        // Of several in one hierarchy it is in one.
+        let mut beside = groups.iter().filter(|other| other.mount == group.mount);
+        if beside.any(|other| check_cgroup(other, &is).is_ok()) { Ok(()) } else { check_cgroup(group, &is) }
+    })
 }
 
 fn check_cgroup(group: &Group, is: &str) -> Result<(), Failed> {
@@ -277,9 +325,9 @@ fn check_cgroup(group: &Group, is: &str) -> Result<(), Failed> {
     });
     match line {
         Some(path) if path == wanted => Ok(()),
-        _ if group.optional => Ok(()),
-        Some(path) => Err(Failed::text(format!("init is in {path} instead of {wanted}"))),
-        None => Err(Failed::text(format!("init is in no cgroup of {}", group.mount))),
+        _ if group.optional && cgroup::open(group).is_err() => Ok(()),
+        Some(path) => Err(Failed::text(format!("it is in {path} instead of {wanted}"))),
+        None => Err(Failed::text(format!("it is in no cgroup of {}", group.mount))),
     }
 }
 

@@ -127,8 +127,13 @@ impl LastParent {
     }
 }
 
-/// Opens a file to mount over (O_PATH), making an empty one where there is nothing.
+/// Opens a file to mount over (O_PATH), making an empty one where there is nothing. A link that leads to nothing is followed,
+/// inside the root: images have such ones where engines mount (`/etc/resolv.conf` to a file below `/run`).
 pub fn file(root: BorrowedFd<'_>, path: &CStr, nofollow: bool) -> Result<Handle> {
+    file_by(root, path, nofollow, if nofollow { 0 } else { MAX_LINKS })
+}
+
+fn file_by(root: BorrowedFd<'_>, path: &CStr, nofollow: bool, links: usize) -> Result<Handle> {
     let flags = libc::O_PATH | if nofollow { libc::O_NOFOLLOW } else { 0 };
     match open(root, path, flags) {
         Err(f) if f.errno == libc::ENOENT => {}
@@ -139,11 +144,31 @@ pub fn file(root: BorrowedFd<'_>, path: &CStr, nofollow: bool) -> Result<Handle>
     match fs::openat2(dir.as_fd(), name, exclusive, 0o644, resolve::BENEATH | resolve::NO_SYMLINKS) {
         Ok(_) => {}
         // Made by another meanwhile, or a link that leads to nothing: opening says which.
-        Err(f) if f.errno == libc::EEXIST => return open(root, path, flags),
+        Err(f) if f.errno == libc::EEXIST => {
+            return match open(root, path, flags) {
+                Err(f) if f.errno == libc::ENOENT && links > 0 => {
+                    file_by(root, behind(dir.as_fd(), path, name)?.as_cstr(), nofollow, links - 1)
+                }
+                answer => answer,
+            };
+        }
         Err(f) => return Err(f),
     }
     let how = resolve::BENEATH | resolve::NO_SYMLINKS;
     fs::openat2(dir.as_fd(), name, libc::O_PATH | libc::O_NOFOLLOW, 0, how).map(Handle::from)
+}
+
+/// The path that a link stands for; `name` is the last component of `path`.
+fn behind(dir: BorrowedFd<'_>, path: &CStr, name: &CStr) -> Result<Buffer> {
+    let mut target = [0u8; PATH_MAX];
+    let len = fs::readlinkat(dir, name, &mut target)?;
+    let mut whole = Buffer::new();
+    if target[0] != b'/' {
+        let before = path.to_bytes().len() - name.to_bytes().len();
+        whole.push(&path.to_bytes()[..before])?;
+    }
+    whole.push(&target[..len])?;
+    Ok(whole)
 }
 
 /// Walks a path from the root, making each directory that is missing on the handle of the one before.
@@ -263,11 +288,31 @@ mod tests {
     }
 
     #[test]
+    fn a_file_behind_a_link_to_nothing_is_made_inside() {
+        let (dir, root) = tree();
+        std::fs::create_dir_all(dir.join("root/etc")).unwrap();
+        for (name, target) in
+            [("abs", "/run/a/abs"), ("rel", "../run/b/rel"), ("out", "../../../outside/out"), ("two", "abs2")]
+        {
+            symlink(target, dir.join("root/etc").join(name)).unwrap();
+        }
+        symlink("/run/c/two", dir.join("root/etc/abs2")).unwrap();
+        for (name, made) in [("abs", "run/a/abs"), ("rel", "run/b/rel"), ("out", "outside/out"), ("two", "run/c/two")] {
+            let path = std::ffi::CString::new(format!("/etc/{name}")).unwrap();
+            file(root.as_fd(), &path, false).unwrap();
+            assert!(dir.join("root").join(made).is_file(), "{name}");
+        }
+        assert!(!dir.join("outside").exists());
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
     fn a_loop_of_links_ends() {
         let (dir, root) = tree();
         symlink("/b", dir.join("root/a")).unwrap();
         symlink("/a", dir.join("root/b")).unwrap();
         assert_eq!(directory(root.as_fd(), c"/a/x").map(drop).unwrap_err().errno, libc::ELOOP);
+        assert_eq!(file(root.as_fd(), c"/a", false).map(drop).unwrap_err().errno, libc::ELOOP);
         std::fs::remove_dir_all(dir).unwrap();
     }
 

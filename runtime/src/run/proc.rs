@@ -4,7 +4,7 @@ use crate::compile::namespaces::proc_name;
 use std::ffi::CString;
 
 use crate::op::Kind;
-use crate::sys::fs;
+use crate::sys::{fs, process};
 
 /// State letter and start time, in clock ticks since boot (proc_pid_stat(5), fields 3 and 22); `None` where there is no such
 /// process.
@@ -47,8 +47,23 @@ pub fn other_namespaces(pid: i32) -> std::io::Result<u64> {
     Ok(others)
 }
 
-/// Whether setgroups(2) is denied in a process's user namespace.
-pub fn denies_setgroups(pid: i32) -> bool {
+/// Every process that shares the pid namespace of one, that one among them, as pids of the caller's namespace, ascending:
+/// what can be known of a container without a cgroup. Nobody where that namespace is the caller's own.
+pub fn in_pid_namespace_of(pid: i32) -> Vec<i32> {
+    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let Some(theirs) = namespace(&pid.to_string()).filter(|ns| namespace("self").as_ref() != Some(ns)) else {
+        return Vec::new();
+    };
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let names = entries.filter_map(|e| e.file_name().into_string().ok());
+    let mut pids: Vec<i32> =
+        names.filter(|name| namespace(name).as_ref() == Some(&theirs)).filter_map(|name| name.parse().ok()).collect();
+    pids.sort_unstable();
+    pids
+}
+
+/// Whether setgroups(2) is denied in the user namespace of a process: a pid, or `self`.
+pub fn denies_setgroups(pid: impl std::fmt::Display) -> bool {
     std::fs::read(format!("/proc/{pid}/setgroups")).is_ok_and(|text| text.starts_with(b"deny"))
 }
 
@@ -56,4 +71,38 @@ pub fn denies_setgroups(pid: i32) -> bool {
 pub fn unified_cgroup(pid: i32) -> Option<String> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
     text.lines().find_map(|line| line.strip_prefix("0::/")).map(str::to_owned)
+}
+
+/// Whether this process is in a user namespace other than the host's own, which has a fixed inode number (PROC_USER_INIT_INO,
+/// linux/proc_ns.h).
+pub fn in_user_namespace() -> bool {
+    fs::inode(c"/proc/self/ns/user").is_ok_and(|inode| inode != 0xEFFF_FFFD)
+}
+
+/// The effective user id as the user namespace above numbers it: that of the user who started a namespace of his own.
+pub fn outer_uid() -> u32 {
+    let (uid, _) = process::effective_ids();
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    outer(&map, uid).unwrap_or(uid)
+}
+
+/// By user_namespaces(7): first id inside, first id outside, how many.
+fn outer(map: &str, uid: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let mut numbers = line.split_whitespace().map(|n| n.parse::<u32>().ok());
+        let (inside, outside, many) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        outside.checked_add(uid.checked_sub(inside).filter(|n| *n < many)?)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::outer;
+
+    #[test]
+    fn ids_are_followed_outwards() {
+        let map = "         0       1000          1\n         1     100000      65536\n";
+        assert_eq!((outer(map, 0), outer(map, 5), outer(map, 70000)), (Some(1000), Some(100_004), None));
+        assert_eq!(outer("0 0 4294967295\n", 7), Some(7));
+    }
 }

@@ -14,6 +14,8 @@ const TYPE_CGROUP_DEVICE: u32 = 15;
 const CGROUP_DEVICE: u32 = 6;
 /// `BPF_F_ALLOW_MULTI`
 const ALLOW_MULTI: u32 = 2;
+/// `BPF_F_REPLACE` (5.6)
+const REPLACE: u32 = 4;
 
 /// The first fields of `union bpf_attr` for PROG_LOAD; the kernel takes what follows as zero.
 #[repr(C)]
@@ -119,6 +121,18 @@ fn attachment(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Attach {
 /// `EPERM` without privilege, or where a cgroup above has a program that must stay alone.
 pub fn attach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<()> {
     let mut attr = Attach { attach_flags: ALLOW_MULTI, ..attachment(cgroup, program) };
+    // SAFETY: the attributes hold no address.
+    unsafe { bpf(PROG_ATTACH, &mut attr) }.map(drop)
+}
+
+/// Puts a device program in the place of another, at one stroke.
+///
+/// # Errors
+/// `ENOENT` where the other is not attached; `EINVAL` where the kernel cannot do it (before 5.6), or where the other is
+/// attached to be alone.
+pub fn replace_device_program(cgroup: BorrowedFd<'_>, old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> Result<()> {
+    let replace_bpf_fd = u32::try_from(old.as_raw_fd()).unwrap_or(u32::MAX);
+    let mut attr = Attach { attach_flags: ALLOW_MULTI | REPLACE, replace_bpf_fd, ..attachment(cgroup, new) };
     // SAFETY: the attributes hold no address.
     unsafe { bpf(PROG_ATTACH, &mut attr) }.map(drop)
 }

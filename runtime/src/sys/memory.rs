@@ -1,6 +1,7 @@
-//! Giving memory back: madvise(2), MADV_DONTNEED, of what a process will not need again.
+//! Giving memory back: madvise(2), MADV_DONTNEED, of what a process will not need again. And sharing it: mmap(2).
 
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::atomic::AtomicU64;
 
 use super::alloc;
 
@@ -28,6 +29,19 @@ pub fn forget_code() {
     // SAFETY: the range is the program's own code and constants, mapped read-only from its file: what is dropped is read
     // from there again.
     unsafe { libc::madvise(start as *mut _, end - start, MADV_DONTNEED) };
+}
+
+/// So many zeros that whatever this process clones shares with it. They are never given back.
+pub fn shared(cells: usize) -> super::Result<&'static [AtomicU64]> {
+    let size = (cells * size_of::<AtomicU64>()).max(1);
+    let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+    // SAFETY: a new mapping at an address of the kernel's choice touches nothing that is there.
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), size, access, kind, -1, 0) };
+    if start == libc::MAP_FAILED {
+        return Err(super::Fault::new(super::Call::mmap, super::last_errno()));
+    }
+    // SAFETY: the mapping is page-aligned, zeroed, as long as the slice and never unmapped; zeros are valid atomics.
+    Ok(unsafe { std::slice::from_raw_parts(start.cast(), cells) })
 }
 
 /// Where the allocator stands: what is allocated after lies behind it.

@@ -222,6 +222,15 @@ pub fn effective_ids() -> (u32, u32) {
     (uid, unsafe { libc::getegid() })
 }
 
+/// Nanoseconds since 1970 by the clock that is the same in every time namespace; 0 where it cannot be read.
+pub fn wall_clock() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is writable.
+    unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut now) };
+    let part = |n: i64| u64::try_from(n).unwrap_or(0);
+    part(now.tv_sec).saturating_mul(1_000_000_000).saturating_add(part(now.tv_nsec))
+}
+
 /// getpid(2), as the caller's own pid namespace numbers it.
 pub fn getpid() -> i32 {
     // SAFETY: getpid cannot fail.

@@ -1,16 +1,25 @@
-//! UNIX sockets: handing a descriptor over (unix(7), SCM_RIGHTS).
+//! UNIX sockets: handing a descriptor over (unix(7), SCM_RIGHTS). Netlink sockets (netlink(7)).
 
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use super::{Call, Fault, Result, check};
 
 /// A connected stream socket to a path. A path longer than a socket address is an error.
 pub fn connect(path: &CStr) -> Result<OwnedFd> {
+    connect_within(path, Duration::ZERO)
+}
+
+/// The same, where a listener that accepts nobody is waited for no longer than that (EAGAIN); zero is without an end.
+pub fn connect_within(path: &CStr, patience: Duration) -> Result<OwnedFd> {
     // SAFETY: socket takes integers.
     let fd = check(Call::socket, unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) })?;
     // SAFETY: the kernel has just given us this descriptor, so nobody else owns it.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    if !patience.is_zero() {
+        set_send_timeout(&socket, patience)?;
+    }
     // SAFETY: a zeroed sockaddr_un is valid.
     let mut address = unsafe { std::mem::zeroed::<libc::sockaddr_un>() };
     address.sun_family = libc::sa_family_t::try_from(libc::AF_UNIX).unwrap_or(0);
@@ -24,6 +33,36 @@ pub fn connect(path: &CStr) -> Result<OwnedFd> {
     let len = libc::socklen_t::try_from(size_of::<libc::sockaddr_un>()).unwrap_or(0);
     // SAFETY: the address is valid for its length.
     check(Call::connect, unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), len) })?;
+    Ok(socket)
+}
+
+/// SO_SNDTIMEO, which bounds connect(2), too (unix(7)).
+fn set_send_timeout(socket: &OwnedFd, patience: Duration) -> Result<()> {
+    let time = libc::timeval {
+        tv_sec: i64::try_from(patience.as_secs()).unwrap_or(i64::MAX),
+        tv_usec: i64::from(patience.subsec_micros()),
+    };
+    let len = libc::socklen_t::try_from(size_of::<libc::timeval>()).unwrap_or(0);
+    let (level, name) = (libc::SOL_SOCKET, libc::SO_SNDTIMEO);
+    // SAFETY: the value is valid for its length, and is only read.
+    let set = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const time).cast(), len) };
+    check(Call::setsockopt, set).map(drop)
+}
+
+/// A socket of rtnetlink(7), in the network namespace of this thread, that gets the kernel's explanations with its errors.
+pub fn netlink() -> Result<OwnedFd> {
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+    // SAFETY: socket takes integers.
+    let fd = check(Call::socket, unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) })?;
+    // SAFETY: the kernel has just given us this descriptor, so nobody else owns it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let on: libc::c_int = 1;
+    for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK] {
+        // SAFETY: `on` is readable for the length that is given, 4.
+        check(Call::setsockopt, unsafe {
+            libc::setsockopt(socket.as_raw_fd(), libc::SOL_NETLINK, option, (&raw const on).cast(), 4)
+        })?;
+    }
     Ok(socket)
 }
 

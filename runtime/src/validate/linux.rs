@@ -3,7 +3,7 @@
 use super::{absolute, memory, namespaces, no_nul};
 use crate::error::Problems;
 use crate::field::Field;
-use crate::spec::{Device, Linux, Str};
+use crate::spec::{Device, Linux};
 
 /// The kernel's dev_t: twelve bits of major and twenty of minor number.
 const MAJOR_LIMIT: i64 = 1 << 12;
@@ -111,11 +111,7 @@ fn personality(linux: &Linux<'_>, problems: &mut Problems) {
 
 /// "Runtimes MUST generate an error when … unsupported values are encountered" (config.md, "Valid values").
 fn unsupported(linux: &Linux<'_>, problems: &mut Problems) {
-    const TEXT: &str = "is not supported by this version";
     if linux.intel_rdt.is_some() {
-        problems.error(Field::new("linux.intelRdt"), TEXT);
-    }
-    for name in linux.net_devices.keys().map(|name: &Str<'_>| &**name) {
-        problems.error(Field::new("linux.netDevices").key(name), TEXT);
+        problems.error(Field::new("linux.intelRdt"), "is not supported by this version");
     }
 }

@@ -10,6 +10,26 @@ pub(super) fn check(mounts: &[Mount<'_>], linux: Option<&Linux<'_>>, problems: &
     for (i, mount) in mounts.iter().enumerate() {
         paths(i, mount, problems);
         id_maps(i, mount, has_user_namespace, problems);
+        if let Some(linux) = linux.filter(|_| !is_bind(mount)) {
+            owner(i, mount, linux, problems);
+        }
+    }
+}
+
+/// A filesystem that is made in a user namespace knows its ids alone.
+fn owner(i: usize, mount: &Mount<'_>, linux: &Linux<'_>, problems: &mut Problems) {
+    for (j, option) in mount.options.iter().enumerate() {
+        for (name, map) in [("uid=", &linux.uid_mappings), ("gid=", &linux.gid_mappings)] {
+            let Some(id) = option.strip_prefix(name).and_then(|id| id.parse::<u32>().ok()) else { continue };
+            if !map.is_empty() && !namespaces::maps(map, id) {
+                let text = format!("is {option}, which the container's id map does not map");
+                problems.error_hint(
+                    Field::at("mounts[].options[]", &[i, j]),
+                    text,
+                    "leave it out, or map more ids than one",
+                );
+            }
+        }
     }
 }
 

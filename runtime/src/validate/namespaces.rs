@@ -101,12 +101,16 @@ fn overlap(a: u32, a_size: u32, b: u32, b_size: u32) -> bool {
     a < b_end && b < a_end
 }
 
+/// Whether an id of the container is mapped to one outside.
+pub(super) fn maps(map: &[IdMapping], id: u32) -> bool {
+    map.iter().any(|m| id >= m.container_id && id - m.container_id < m.size)
+}
+
 /// A user or group id of the container, which must be one and, if there is a map, be mapped.
 pub(super) fn id(id: u32, map: &[IdMapping], field: impl Fn() -> Field, problems: &mut Problems) {
-    let inside = |m: &IdMapping| id >= m.container_id && id - m.container_id < m.size;
     if id == u32::MAX {
         problems.error(field(), "is 4294967295, which is no id: it means \"no change\"");
-    } else if !map.is_empty() && !map.iter().any(inside) {
+    } else if !map.is_empty() && !maps(map, id) {
         problems.error(field(), format!("is {id}, which the container's id map does not map"));
     }
 }

@@ -1,7 +1,9 @@
 //! Whole-command tests: a bundle with busybox, a patch of the default config, one command, what it said.
 //!
 //! A [`Case`] leaves nothing: when it goes, its container is deleted, and a cgroup, a mount or a state entry that is left
-//! fails the test.
+//! fails the test. Two more stand beside it, for tests that are about other things than a config: a [`bed::Bed`] is a bundle
+//! and a state root with commands written as they are typed (`ID`, `BUNDLE`), and a [`sleeper::Sleeper`] a container that is
+//! there to be entered. All are made of the same root filesystem.
 
 #![allow(
     dead_code,
@@ -20,6 +22,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
+
+pub mod bed;
+pub mod sleeper;
 
 /// The binary under test.
 pub const TARE: &str = env!("CARGO_BIN_EXE_tare");
@@ -75,21 +80,13 @@ impl Output {
 pub fn run(command: &mut Command) -> Output {
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn().unwrap();
-    let reader = |mut from: Box<dyn std::io::Read + Send>| {
-        let (tell, told) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let (mut all, mut part) = (Vec::new(), [0; 4096]);
-            while let Ok(n @ 1..) = from.read(&mut part) {
-                all.extend_from_slice(&part[..n]);
-                let _ = tell.send(all.clone());
-            }
-        });
-        told
-    };
-    let (out, err) = (reader(Box::new(child.stdout.take().unwrap())), reader(Box::new(child.stderr.take().unwrap())));
+    let mut pipes = [Pipe::of(child.stdout.take().unwrap()), Pipe::of(child.stderr.take().unwrap())];
     let end = Instant::now() + PATIENCE;
     let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
+        let ended = child.try_wait().unwrap();
+        // A created container keeps the pipes open: what was written by now is all there is to be.
+        pipes.iter_mut().for_each(Pipe::drain);
+        if let Some(status) = ended {
             break status;
         }
         if Instant::now() > end {
@@ -100,16 +97,30 @@ pub fn run(command: &mut Command) -> Output {
         }
         std::thread::sleep(Duration::from_millis(2));
     };
-    // A created container keeps the pipes open: what was written by now is all there is to be.
-    let text = |told: std::sync::mpsc::Receiver<Vec<u8>>| {
-        let (mut all, end) = (Vec::new(), Instant::now() + Duration::from_millis(100));
-        while let Ok(more) = told.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            all = more;
-        }
-        String::from_utf8_lossy(&all).into_owned()
-    };
     let code = status.code().unwrap_or_else(|| 1000 + status.signal().unwrap_or(0));
-    Output { code, out: text(out), err: text(err) }
+    let [out, err] = pipes.map(|p| String::from_utf8_lossy(&p.all).into_owned());
+    Output { code, out, err }
+}
+
+/// What a command writes, read without waiting for more.
+struct Pipe {
+    from: std::fs::File,
+    all: Vec<u8>,
+}
+
+impl Pipe {
+    fn of(from: impl Into<std::os::fd::OwnedFd>) -> Self {
+        let from = std::fs::File::from(from.into());
+        tare::sys::fs::set_nonblocking(std::os::fd::AsFd::as_fd(&from), true).unwrap();
+        Pipe { from, all: Vec::new() }
+    }
+
+    fn drain(&mut self) {
+        let mut part = [0; 4096];
+        while let Ok(n @ 1..) = self.from.read(&mut part) {
+            self.all.extend_from_slice(&part[..n]);
+        }
+    }
 }
 
 /// One bundle, one id, one directory of states.
@@ -129,7 +140,14 @@ pub fn case() -> Case {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let id = format!("tare-t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     let dir = std::env::temp_dir().join(&id);
-    let rootfs = dir.join("rootfs");
+    busybox(&dir.join("rootfs"));
+    let mut config = plain_config();
+    config["process"]["args"] = json!(["true"]);
+    Case { dir, id, config, global: Vec::new() }
+}
+
+/// Makes a root filesystem of busybox.
+pub fn busybox(rootfs: &Path) {
     for sub in ["bin", "proc", "sys", "dev", "tmp", "etc"] {
         std::fs::create_dir_all(rootfs.join(sub)).unwrap();
     }
@@ -137,12 +155,21 @@ pub fn case() -> Case {
     for applet in APPLETS {
         symlink("busybox", rootfs.join("bin").join(applet)).unwrap();
     }
-    let text = tare::default_spec::default_config(None, false);
-    let mut config: Value = serde_json::from_str(&text).unwrap();
+}
+
+/// The default config without a terminal, and with a root that can be written to.
+pub fn plain_config() -> Value {
+    let mut config: Value = serde_json::from_str(&tare::default_spec::default_config(None, false)).unwrap();
     config["process"]["terminal"] = json!(false);
-    config["process"]["args"] = json!(["true"]);
     config["root"]["readonly"] = json!(false);
-    Case { dir, id, config, global: Vec::new() }
+    config
+}
+
+/// The cgroups of that name that exist, in all hierarchies.
+pub fn cgroups_of(id: &str) -> Vec<PathBuf> {
+    let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|e| e.path());
+    let all = hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]);
+    all.map(|mount| mount.join(id)).filter(|group| group.is_dir()).collect()
 }
 
 const APPLETS: &[&str] = &[
@@ -150,7 +177,7 @@ const APPLETS: &[&str] = &[
     "readlink", "hostname", "uname", "test", "[", "head", "kill", "ps", "wc", "tr", "cut", "sed", "awk", "mknod",
     "chmod", "chown", "ln", "rm", "dd", "ip", "env", "pwd", "find", "sort", "sysctl", "setsid", "nice", "renice",
     "ionice", "chrt", "tail", "mv", "cp", "date", "tty", "stty", "dmesg", "chroot", "expr", "seq", "printf", "xargs",
-    "uniq",
+    "uniq", "nc",
 ];
 
 impl Case {
@@ -323,16 +350,7 @@ impl Case {
 
     /// The container's cgroups that exist, in all hierarchies.
     pub fn cgroups(&self) -> Vec<PathBuf> {
-        let mut found = Vec::new();
-        for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-            let path = hierarchy.path().join(&self.id);
-            if path.is_dir() {
-                found.push(path);
-            }
-        }
-        let pure = Path::new("/sys/fs/cgroup").join(&self.id);
-        found.extend(pure.is_dir().then_some(pure));
-        found
+        cgroups_of(&self.id)
     }
 
     /// The text of a cgroup's file, wherever it is.

@@ -9,9 +9,13 @@ pub mod spawn;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, getsockopt, recvmsg, sockopt::PeerCredentials};
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, getsockopt, recvmsg, socket,
+    sockopt::PeerCredentials,
+};
 use nix::unistd::{ForkResult, Pid};
 
 /// The effective user of this process.
@@ -26,6 +30,40 @@ pub fn own_uid() -> u32 {
 /// `getsockopt`'s.
 pub fn peer_uid(stream: &UnixStream) -> io::Result<u32> {
     Ok(getsockopt(stream, PeerCredentials)?.uid())
+}
+
+/// Connects to a unix socket without ever waiting: a listener that is stopped or swamped must not hold us up. The stream does
+/// not block.
+///
+/// # Errors
+/// `socket`'s or `connect`'s: `ConnectionRefused` when nobody listens, `WouldBlock` when the listener's queue is full.
+pub fn connect(path: &Path) -> io::Result<UnixStream> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    nix::sys::socket::connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(fd.into())
+}
+
+/// Closes the standard streams 0 and 1, so that the next two descriptors get their numbers; 2 stays for a panic's words.
+pub fn give_up_streams() {
+    for fd in 0..2 {
+        // SAFETY: nothing in this process owns the two numbers: std's handles to them own nothing and write nothing any more.
+        unsafe { libc::close(fd) };
+    }
+}
+
+/// Forbids this process to make writable memory executable, and not the programs that it starts (`PR_SET_MDWE`, Linux 6.6).
+///
+/// # Errors
+/// `EINVAL` before Linux 6.6.
+pub fn deny_new_code() -> io::Result<()> {
+    const PR_SET_MDWE: libc::c_int = 65;
+    const REFUSE_EXEC_GAIN: libc::c_ulong = 1;
+    const NO_INHERIT: libc::c_ulong = 2;
+    let (flags, none) = (REFUSE_EXEC_GAIN | NO_INHERIT, 0 as libc::c_ulong);
+    // SAFETY: this prctl takes numbers only.
+    let done = unsafe { libc::prctl(PR_SET_MDWE, flags, none, none, none) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Forks this process. `None` in the child, the child's pid in the parent.
@@ -104,6 +142,29 @@ pub fn close_inherited() {
 pub fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
     // SAFETY: kill takes numbers only.
     Errno::result(unsafe { libc::kill(pid, signal) }).map(drop)
+}
+
+/// A descriptor of a process (pidfd_open(2), Linux 5.3).
+///
+/// # Errors
+/// `ESRCH` when there is none of that number.
+pub fn pidfd_open(pid: u32) -> Result<OwnedFd, Errno> {
+    // SAFETY: pidfd_open takes numbers only.
+    let made = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0 as libc::c_uint) })?;
+    let number = RawFd::try_from(made).map_err(|_| Errno::EMFILE)?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Sends a signal to the process of a descriptor (pidfd_send_signal(2)); 0 asks whether it is there.
+///
+/// # Errors
+/// `ESRCH`, `EPERM`.
+pub fn pidfd_kill(process: &OwnedFd, signal: i32) -> Result<(), Errno> {
+    let info = std::ptr::null::<libc::siginfo_t>();
+    let (fd, flags) = (process.as_raw_fd(), 0 as libc::c_uint);
+    // SAFETY: a null siginfo means that of kill(2); the descriptor is borrowed.
+    Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, info, flags) }).map(drop)
 }
 
 /// Keeps the heap small: freed memory goes back to the kernel.

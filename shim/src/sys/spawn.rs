@@ -20,8 +20,8 @@ pub struct Program<'a> {
     pub env: &'a [CString],
     /// What becomes descriptor 0, 1, 2, …: at most [`MOST_FDS`].
     pub fds: &'a [BorrowedFd<'a>],
-    /// Whether it dies with the shim.
-    pub dies_with_us: bool,
+    /// Whether it is a runtime: it dies with the shim, and leads a process group, so that it can be ended with its hooks.
+    pub is_runtime: bool,
 }
 
 struct Plan {
@@ -30,7 +30,8 @@ struct Plan {
     env: *const *const c_char,
     fds: [RawFd; MOST_FDS],
     count: usize,
-    dies_with_us: bool,
+    is_runtime: bool,
+    parent: libc::pid_t,
     errno: i32,
 }
 
@@ -55,7 +56,9 @@ pub fn spawn(program: &Program<'_>) -> io::Result<u32> {
         env: env.as_ptr(),
         fds,
         count: program.fds.len(),
-        dies_with_us: program.dies_with_us,
+        is_runtime: program.is_runtime,
+        // SAFETY: getpid takes nothing and cannot fail.
+        parent: unsafe { libc::getpid() },
         errno: 0,
     };
     let mut stack = vec![0u128; STACK / 16];
@@ -92,9 +95,16 @@ extern "C" fn child(argument: *mut c_void) -> libc::c_int {
 /// Only system calls: no allocation, because the heap is the parent's.
 fn prepare(plan: &Plan) -> Option<()> {
     let fine = |result: libc::c_int| (result >= 0).then_some(());
-    if plan.dies_with_us {
+    if plan.is_runtime {
         // SAFETY: this prctl takes numbers only.
         fine(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong) })?;
+        // SAFETY: getppid takes nothing and cannot fail.
+        if unsafe { libc::getppid() } != plan.parent {
+            // The shim died before the line above, which is about later deaths only.
+            return None;
+        }
+        // SAFETY: setpgid takes numbers only.
+        fine(unsafe { libc::setpgid(0, 0) })?;
     }
     // SAFETY: without CLONE_SIGHAND the table of actions is the child's own.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };

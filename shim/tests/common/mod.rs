@@ -15,22 +15,37 @@ use std::time::{Duration, Instant};
 
 use containerd_shim_tare::api::{
     Any, BootstrapParams, BootstrapResult, CreateRequest, ExecRequest, Extension, ForwardRequest, IdRequest,
-    KillRequest, PidResponse, ProcessRequest, RuncOptions, StateResponse, WaitResponse,
+    KillRequest, PidResponse, ProcessRequest, RuncOptions, RuntimeOptions, StateResponse, WaitResponse,
 };
 use containerd_shim_tare::ttrpc::{Parsed, REQUEST, RESPONSE, Request, Response, frame, parse};
 use containerd_shim_tare::wire::{Bytes, Message};
 use serde_json::{Value, json};
 
-/// The binary under test.
-pub const SHIM: &str = env!("CARGO_BIN_EXE_containerd-shim-tare-v2");
-/// How long anything may take.
-pub const LONG: Duration = Duration::from_secs(20);
+/// The binary under test: the one of this build, or `SHIM_TEST_BINARY` where the tests were carried to another machine.
+pub fn shim_binary() -> PathBuf {
+    std::env::var_os("SHIM_TEST_BINARY")
+        .map_or_else(|| env!("CARGO_BIN_EXE_containerd-shim-tare-v2").into(), PathBuf::from)
+}
+
+/// The runtime below it: `SHIM_TEST_RUNTIME`, a name or a path.
+pub fn runtime() -> String {
+    std::env::var("SHIM_TEST_RUNTIME").unwrap_or_else(|_| "runc".into())
+}
+
+/// How long anything may take: 20 s, or `SHIM_TEST_PATIENCE` seconds where everything is slow.
+pub fn long() -> Duration {
+    Duration::from_secs(
+        std::env::var("SHIM_TEST_PATIENCE").map_or(20, |s| s.parse().expect("SHIM_TEST_PATIENCE: seconds")),
+    )
+}
 
 static SERIAL: AtomicU32 = AtomicU32::new(0);
 
 /// True when everything that is named is here; else the test is skipped, or fails where CI says that it must run.
 pub fn have(tools: &[&str]) -> bool {
-    let mut missing: Vec<String> = tools.iter().filter(|t| which(t).is_none()).map(|t| (*t).to_owned()).collect();
+    let runtime = runtime();
+    let needed = tools.iter().copied().chain([runtime.as_str()]);
+    let mut missing: Vec<String> = needed.filter(|t| which(t).is_none()).map(str::to_owned).collect();
     if !nix::unistd::geteuid().is_root() {
         missing.push("root".to_owned());
     }
@@ -47,7 +62,7 @@ pub fn which(name: &str) -> Option<PathBuf> {
 }
 
 pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + LONG;
+    let until = Instant::now() + long();
     loop {
         if let Some(found) = look() {
             return found;
@@ -126,7 +141,7 @@ pub type Reply<T> = Result<T, (i32, String)>;
 impl Client {
     pub fn connect(path: &Path) -> Client {
         let socket = UnixStream::connect(path).unwrap();
-        socket.set_read_timeout(Some(LONG)).unwrap();
+        socket.set_read_timeout(Some(long())).unwrap();
         let service = "containerd.task.v2.Task";
         Client { socket, next: 1, received: Vec::new(), answers: HashMap::new(), service }
     }
@@ -181,7 +196,7 @@ impl Client {
         if let Ok(count) = self.socket.read(&mut chunk) {
             self.received.extend_from_slice(&chunk[..count]);
         }
-        self.socket.set_read_timeout(Some(LONG)).unwrap();
+        self.socket.set_read_timeout(Some(long())).unwrap();
         matches!(parse(&self.received), Parsed::Frame(s, ..) if s == stream) || self.answers.contains_key(&stream)
     }
 
@@ -259,7 +274,7 @@ pub struct Shim {
 impl Shim {
     /// Starts a shim for container `id`, which runs `args`.
     pub fn start(id: &str, args: &[&str]) -> Shim {
-        Self::start_with(id, args, false, &std::env::var("SHIM_TEST_RUNTIME").unwrap_or_else(|_| "runc".into()))
+        Self::start_with(id, args, false, &runtime())
     }
 
     pub fn start_with(id: &str, args: &[&str], terminal: bool, runtime: &str) -> Shim {
@@ -350,10 +365,7 @@ impl Shim {
 
 impl Drop for Shim {
     fn drop(&mut self) {
-        let signal = |signal: &str| {
-            let _ = Command::new("kill").args([signal, &self.pid.to_string()]).stderr(Stdio::null()).status();
-        };
-        signal("-KILL");
+        signal(self.pid, "-KILL");
         for entry in fs::read_dir(self.home.0.join("state")).into_iter().flatten().flatten() {
             let id = entry.file_name().to_string_lossy().into_owned();
             let _ = action(&self.home, &id, "delete").output();
@@ -383,13 +395,61 @@ pub fn runc_options(home: &Home, runtime: &str) -> Any {
     Any::of("containerd.runc.v1.Options", &options)
 }
 
+/// Options as a section of an engine's configuration brings them; `more` holds further lines.
+pub fn toml_options(home: &Home, runtime: &str, more: &str) -> Any {
+    let root = home.0.join("runtime");
+    let body = format!("BinaryName = {runtime:?}\nRoot = {root:?}\n{more}\n");
+    let options = RuntimeOptions { config_body: Bytes(body.into_bytes()), ..RuntimeOptions::default() };
+    Any::of("runtimeoptions.v1.Options", &options)
+}
+
+/// A program of the test's own.
+pub fn script(path: &Path, text: &str) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    path.to_string_lossy().into_owned()
+}
+
+/// The processes whose command line holds `text`.
+pub fn processes_with(text: &str) -> Vec<u32> {
+    let holds = |pid: &u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(text) && *pid != std::process::id()
+    };
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    entries.filter_map(|e| e.file_name().to_str()?.parse().ok()).filter(holds).collect()
+}
+
+/// The cgroups whose path holds `name`.
+pub fn cgroups_with(name: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut todo = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(dir) = todo.pop() {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|t| t.is_dir()) {
+                if entry.file_name().to_string_lossy().contains(name) {
+                    found.push(entry.path());
+                }
+                todo.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+pub fn signal(pid: u32, name: &str) {
+    let _ = Command::new("kill").args([name, &pid.to_string()]).stderr(Stdio::null()).status();
+}
+
 pub fn action(home: &Home, id: &str, verb: &str) -> Command {
-    let mut command = Command::new(SHIM);
+    let mut command = Command::new(shim_binary());
     command
         .args(["-namespace", "test", "-address", &home.0.join("engine").to_string_lossy()])
         .args(["-publish-binary", "/usr/bin/containerd", "-id", id, verb])
         .current_dir(home.0.join("state").join(id))
         .env("TTRPC_ADDRESS", home.0.join("events"))
+        .env("TARE_SHIM_LOGGERS", home.0.join("loggers"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());

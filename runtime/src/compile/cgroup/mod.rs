@@ -3,15 +3,18 @@
 //! A limit goes to the controller that the kernel has, wherever that is mounted: on a hybrid host a container has
 //! cgroups of both versions at once. A limit without a controller is an error, never a warning.
 
+mod annotations;
 pub mod devices;
 pub mod ebpf;
+pub mod properties;
+pub mod unit;
 mod v1;
 mod v2;
 
 use std::borrow::Cow;
 
 use crate::error::Problems;
-use crate::facts::Cgroups;
+use crate::facts::{Cgroups, Systemd};
 use crate::field::Field;
 use crate::spec::{Cpu, Map, Memory, Pids, Resources, Str};
 
@@ -76,7 +79,24 @@ pub fn compile(
     rootless: bool,
     problems: &mut Problems,
 ) -> Groups {
-    let mut out = Groups { groups: lay_out(cgroups_path, id, facts, rootless, problems), ..Groups::default() };
+    create(lay_out(cgroups_path, id, facts, rootless, problems), resources, rootless, problems)
+}
+
+/// The same for a container whose cgroups systemd makes, with the name of its unit.
+pub fn compile_unit(
+    cgroups_path: Option<&str>,
+    id: &str,
+    resources: &Resources<'_>,
+    (facts, systemd): (&Cgroups, &Systemd),
+    rootless: bool,
+    problems: &mut Problems,
+) -> Option<(Groups, unit::Name)> {
+    let name = unit::parse(cgroups_path, id, systemd.manager.user, problems)?;
+    Some((create(unit::lay_out(&name, facts, systemd), resources, rootless, problems), name))
+}
+
+fn create(groups: Vec<Group>, resources: &Resources<'_>, rootless: bool, problems: &mut Problems) -> Groups {
+    let mut out = Groups { groups, ..Groups::default() };
     if !rootless {
         // Without privilege neither device nodes can be made nor device rules be set.
         devices(resources, &mut out, problems);
@@ -130,7 +150,8 @@ fn lay_out(path: Option<&str>, id: &str, facts: &Cgroups, rootless: bool, proble
         version,
         enable: if version == Version::V2 { controllers.to_vec() } else { Vec::new() },
         need: Vec::new(),
-        optional: rootless,
+        // Asking for a certain cgroup is asking for that one.
+        optional: rootless && path.is_none_or(str::is_empty),
     };
     let v1 = facts.v1.iter().map(|h| group(&h.mount, &h.controllers, &h.own, Version::V1));
     let v2 = facts.v2.iter().map(|u| group(&u.mount, &u.controllers, &u.own, Version::V2));
@@ -158,7 +179,7 @@ impl Place {
             problems.error_hint(
                 field,
                 format!("{path:?} is a systemd unit (slice:prefix:name), not a path"),
-                "cgroups are made without systemd; give a path such as /slice/name",
+                "--systemd-cgroup has systemd make it; without, give a path such as /slice/name",
             );
         } else if place.clean.is_empty() {
             problems.error(field, format!("{path:?} is the root of the hierarchy"));
@@ -259,6 +280,10 @@ impl Router<'_> {
             _ => v1(&mut sink),
         }
         match found {
+            // A cgroup of one's own that is new has no limit.
+            Some(g) if self.out.groups[g].optional && self.out.writes[first..].iter().all(is_unlimited) => {
+                self.out.writes.truncate(first);
+            }
             Some(g) if self.out.writes.len() > first => self.need(g, controller),
             Some(_) => {}
             None => self.refuse(first, controller),
@@ -277,13 +302,17 @@ impl Router<'_> {
     fn refuse(&mut self, first: usize, controller: &str) {
         let mut last = None;
         for write in self.out.writes.drain(first..) {
-            if !matches!(write.value.as_str(), "max" | "-1") && last.as_ref() != Some(&write.from) {
+            if !is_unlimited(&write) && last.as_ref() != Some(&write.from) {
                 let text = format!("this host has no cgroup controller {controller:?}");
                 self.problems.error(write.from.clone(), text);
                 last = Some(write.from);
             }
         }
     }
+}
+
+fn is_unlimited(write: &Write) -> bool {
+    matches!(write.value.as_str(), "max" | "-1")
 }
 
 /// Every limit but the device rules.

@@ -216,7 +216,7 @@ fn version_2() {
                 r#"{"blockIO":{"weight":500,"weightDevice":[{"major":8,"minor":0,"weight":1000}],"throttleWriteBpsDevice":[{"major":8,"minor":0,"rate":0}],"throttleReadIOPSDevice":[{"major":8,"minor":0,"rate":9}]}}"#,
                 &[
                     "io.bfq.weight = 500 on [2] io.weight = 4950",
-                    "io.bfq.weight = 8:0 1000 on [2] io.weight = 8:0 10000",
+                    "io.bfq.weight = 8:0 1000 on [2, 95] io.weight = 8:0 10000",
                     "io.max = 8:0 wbps=max",
                     "io.max = 8:0 riops=9",
                 ],

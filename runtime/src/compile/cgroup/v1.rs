@@ -69,13 +69,18 @@ pub(super) fn memory(sink: &mut Sink<'_>, memory: &Memory) {
         sink.put(Field::new("linux.resources.memory.reservation"), "memory.soft_limit_in_bytes", soft);
     }
     if let Some(kernel @ (..=-1 | 1..)) = memory.kernel {
-        sink.put(Field::new("linux.resources.memory.kernel"), "memory.kmem.limit_in_bytes", kernel);
+        let from = Field::new("linux.resources.memory.kernel");
+        if kernel > 0 {
+            sink.problems.warn(from.clone(), "limits nothing since kernel 5.16, which takes it without a word");
+        }
+        sink.put(from, "memory.kmem.limit_in_bytes", kernel);
     }
     if let Some(tcp @ (..=-1 | 1..)) = memory.kernel_tcp {
         sink.put(Field::new("linux.resources.memory.kernelTCP"), "memory.kmem.tcp.limit_in_bytes", tcp);
     }
-    if memory.disable_oom_killer == Some(true) {
-        sink.put(Field::new("linux.resources.memory.disableOOMKiller"), "memory.oom_control", 1);
+    // A new cgroup has the OOM killer unless it is told otherwise; one in use may have to get it back.
+    if let Some(off) = memory.disable_oom_killer.filter(|off| *off || sink.mode == Mode::Update) {
+        sink.put(Field::new("linux.resources.memory.disableOOMKiller"), "memory.oom_control", u8::from(off));
     }
     if let Some(swappiness) = memory.swappiness {
         sink.put(Field::new("linux.resources.memory.swappiness"), "memory.swappiness", swappiness);

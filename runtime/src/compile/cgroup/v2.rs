@@ -1,7 +1,7 @@
 //! Limits as cgroup version 2 takes them (Documentation/admin-guide/cgroup-v2.rst), and the conversions of those that
 //! the specification gives in terms of version 1.
 
-use super::errno::{EINVAL, ENOENT};
+use super::errno::{EINVAL, ENOENT, EOPNOTSUPP};
 use super::{Check, Mode, OnErr, Sink, v1};
 use crate::field::Field;
 use crate::spec::{BlockIo, Cpu, HugepageLimit, Memory, ThrottleDevice};
@@ -156,7 +156,9 @@ pub(super) fn block_io(sink: &mut Sink<'_>, io: &BlockIo) {
     for (i, device) in io.weight_device.iter().enumerate() {
         if let Some(weight @ 1..) = device.weight {
             let number = format!("{}:{}", device.major, device.minor);
-            let cost = OnErr::Else(&[ENOENT], "io.weight".into(), format!("{number} {}", io_weight(weight)));
+            // EOPNOTSUPP: the kernel has BFQ, but another scheduler is at work on that device.
+            let line = format!("{number} {}", io_weight(weight));
+            let cost = OnErr::Else(&[ENOENT, EOPNOTSUPP], "io.weight".into(), line);
             let from = Field::at("linux.resources.blockIO.weightDevice[].weight", &[i]);
             sink.put_or(from, "io.bfq.weight", format!("{number} {weight}"), cost);
         }

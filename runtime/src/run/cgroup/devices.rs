@@ -10,7 +10,8 @@ use crate::sys::bpf;
 
 /// Makes `program` the one that decides about devices in this cgroup.
 ///
-/// It is attached first and those before it detached then: for a moment all must agree, and never is none there.
+/// Where there is one already, the two change places at one stroke. Of several, and on a kernel that cannot do that, those
+/// before it are detached when it is attached: for a moment all must agree, and never is none there.
 ///
 /// # Errors
 /// What bpf(2) says; `EPERM` without CAP_SYS_ADMIN (or CAP_BPF and CAP_NET_ADMIN).
@@ -26,9 +27,15 @@ pub fn attach(group: &Group, program: &DeviceProgram) -> Result<()> {
     let insns: Vec<[u8; 8]> = program.insns.iter().map(|i| i.encode()).collect();
     let loaded = bpf::load_device_program(&insns).map_err(failed("load the device program"))?;
     let before = bpf::device_programs(dir.as_fd()).map_err(failed("query the device programs"))?;
+    let open = |id: &u32| bpf::program_by_id(*id).map_err(failed("open an older device program"));
+    let before = before.iter().map(open).collect::<Result<Vec<_>>>()?;
+    if let [old] = before.as_slice()
+        && bpf::replace_device_program(dir.as_fd(), old.as_fd(), loaded.as_fd()).is_ok()
+    {
+        return Ok(());
+    }
     bpf::attach_device_program(dir.as_fd(), loaded.as_fd()).map_err(failed("attach the device program"))?;
-    for id in before {
-        let old = bpf::program_by_id(id).map_err(failed("open an older device program"))?;
+    for old in before {
         bpf::detach_device_program(dir.as_fd(), old.as_fd()).map_err(failed("detach an older device program"))?;
     }
     Ok(())

@@ -1,13 +1,8 @@
 //! Stopping all tasks of a container, and letting them go on.
 
-use std::fs::File;
-use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-
+use super::events::Events;
 use super::fs::Dir;
 use super::{Error, Result};
 use crate::compile::cgroup::{Group, Version};
@@ -115,25 +110,8 @@ fn is_frozen(dir: &Dir) -> Result<bool> {
     Ok(dir.read("cgroup.events")?.lines().any(|l| l == "frozen 1"))
 }
 
-/// Version 2 tells by `cgroup.events`, which becomes readable "with priority" when it changes.
 fn freeze_v2(dir: &Dir) -> Result<bool> {
-    let start = Instant::now();
-    let events = dir.file("cgroup.events", false).map(File::from);
-    let events = events.map_err(|e| Error::call(format!("open {}/cgroup.events", dir.path()), e))?;
+    let events = Events::of(dir)?;
     dir.put("cgroup.freeze", "1")?;
-    // A poll waits for a change since the last reading of the same descriptor.
-    while !frozen_now(&events).map_err(|e| Error::call(format!("read {}/cgroup.events", dir.path()), e))? {
-        if start.elapsed() > PATIENCE {
-            return Ok(false);
-        }
-        let mut fds = [PollFd::new(events.as_fd(), PollFlags::POLLPRI)];
-        let _ = poll(&mut fds, PollTimeout::from(100u8));
-    }
-    Ok(true)
-}
-
-fn frozen_now(events: &File) -> std::result::Result<bool, Errno> {
-    let mut text = [0; 256];
-    let n = events.read_at(&mut text, 0).map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(0)))?;
-    Ok(text[..n].split(|b| *b == b'\n').any(|line| line == b"frozen 1"))
+    events.wait_for("frozen 1", PATIENCE)
 }

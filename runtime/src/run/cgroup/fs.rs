@@ -80,6 +80,12 @@ impl Dir {
         openat(&self.fd, name, access | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
     }
 
+    /// Whether the caller may put processes in it.
+    pub(super) fn is_mine(&self) -> bool {
+        let effective = nix::fcntl::AtFlags::AT_EACCESS;
+        nix::unistd::faccessat(&self.fd, "cgroup.procs", nix::unistd::AccessFlags::W_OK, effective).is_ok()
+    }
+
     /// The whole text of a file, without white space at its ends.
     ///
     /// # Errors
@@ -167,12 +173,16 @@ impl Dir {
                 "the parent cgroup has less realtime".to_owned()
             }
             ("devices.allow", Some(Errno::EPERM)) => "the parent cgroup does not allow this device".to_owned(),
+            (_, Some(Errno::EOPNOTSUPP)) if file.contains("weight") => {
+                "no scheduler that knows weights is at work on that device (/sys/block/NAME/queue/scheduler)".to_owned()
+            }
             (_, Some(Errno::ENODEV | Errno::ENXIO)) if file.starts_with("io.") || file.starts_with("blkio.") => {
                 "no such block device".to_owned()
             }
             (_, Some(Errno::ENOENT)) => {
                 "this kernel does not have that limit, or the controller is not enabled".to_owned()
             }
+            ("rdma.max", Some(Errno::EINVAL | Errno::ENODEV)) => "no such RDMA device, or no such limit".to_owned(),
             _ => return error,
         };
         error.hint(hint)
@@ -187,6 +197,9 @@ impl Dir {
 /// What open(2) says.
 pub fn open(group: &Group) -> Result<OwnedFd> {
     let dir = Dir::open(&group.dir())?;
+    if group.optional && !dir.is_mine() {
+        return Err(Error::call(format!("open {}", dir.path), Errno::EACCES));
+    }
     match group.version {
         Version::V2 => Ok(dir.fd),
         Version::V1 => dir.file("tasks", true).map_err(|e| Error::call(format!("open {}", tasks(group)), e)),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+use super::events::Events;
 use super::freeze::{self, State};
 use super::fs::Dir;
 use super::{Error, Result};
@@ -146,17 +147,31 @@ pub fn kill_all(groups: &[Group]) -> Result<()> {
             return Err(Error::refused(format!("processes {left:?} did not die within {} s", PATIENCE.as_secs())));
         }
         kill_now(groups)?;
-        std::thread::sleep(pause);
+        await_empty(groups, pause);
         pause = (pause * 2).min(Duration::from_millis(50));
     }
 }
 
-fn kill_now(groups: &[Group]) -> Result<()> {
-    for group in groups.iter().filter(|g| g.version == Version::V2) {
-        // Since kernel 5.14; where it is missing, the loop below does it.
-        let _ = Dir::open(&group.dir()).and_then(|d| d.put("cgroup.kill", "1"));
+/// Waits for the dead to leave: until version 2 tells that they have, or else for a moment.
+fn await_empty(groups: &[Group], pause: Duration) {
+    const SLICE: Duration = Duration::from_secs(1);
+    match groups {
+        [group] if group.version == Version::V2 => {
+            // Whatever cannot be waited for is looked at again by the caller.
+            let _ = Dir::open(&group.dir()).and_then(|d| Events::of(&d)?.wait_for("populated 0", SLICE));
+        }
+        _ => std::thread::sleep(pause),
     }
-    if !everyone(groups)?.is_empty() {
+}
+
+fn kill_now(groups: &[Group]) -> Result<()> {
+    let mut killed = true;
+    for group in groups {
+        // Since kernel 5.14, frozen or not, and nobody can fork away from it.
+        killed &=
+            group.version == Version::V2 && Dir::open(&group.dir()).and_then(|d| d.put("cgroup.kill", "1")).is_ok();
+    }
+    if !killed && !everyone(groups)?.is_empty() {
         signal_all(groups, libc::SIGKILL)?;
     }
     if freeze::state(groups).is_ok_and(|s| s != State::Thawed) {

@@ -50,8 +50,12 @@ pub fn make(group: &Group) -> Result<Made> {
             return Ok(made);
         }
     }
+    if group.optional && is_foreign(group) {
+        return Ok(Made { dirs: Vec::new(), skipped: true });
+    }
     let mut made = Made::default();
-    let Err(error) = descend(group, &mut made) else { return Ok(made) };
+    let done = descend(group, &mut made).and_then(|(dir, existed)| fit(group, &dir, existed));
+    let Err(error) = done else { return Ok(made) };
     for dir in made.dirs.drain(..).rev() {
         // The error that is being reported matters more than one of its undoing.
         let _ = std::fs::remove_dir(dir);
@@ -63,7 +67,21 @@ pub fn make(group: &Group) -> Result<Made> {
     Err(error)
 }
 
-fn descend(group: &Group, made: &mut Made) -> Result<()> {
+/// Whether the cgroup is there and not the caller's to put processes in.
+fn is_foreign(group: &Group) -> bool {
+    Dir::open(&group.dir()).is_ok_and(|dir| !dir.is_mine())
+}
+
+/// Readies a cgroup that systemd has made, with init in it: controllers that systemd does not know of are enabled on the way.
+///
+/// # Errors
+/// A controller that a limit needs and that cannot be enabled.
+pub fn adopt(group: &Group) -> Result<()> {
+    descend(group, &mut Made::default()).map(drop)
+}
+
+/// Goes down to the cgroup, making and enabling what is missing; answers whether it was there.
+fn descend(group: &Group, made: &mut Made) -> Result<(Dir, bool)> {
     let mut dir = Dir::open(&group.mount)?;
     let mut existed = true;
     let mut can = group.enable.clone();
@@ -85,7 +103,23 @@ fn descend(group: &Group, made: &mut Made) -> Result<()> {
         }
         dir = child;
     }
-    fit(group, &dir, existed)
+    Ok((dir, existed))
+}
+
+/// What is known to be behind an errno of a process that was to start in a version 2 cgroup (clone3(2), `CLONE_INTO_CGROUP`).
+pub fn enter_hint(errno: i32) -> Option<&'static str> {
+    Some(match errno {
+        libc::EBUSY => {
+            "its cgroup passes controllers on (cgroup.subtree_control), and such a one can hold no processes"
+        }
+        libc::EOPNOTSUPP => {
+            "its cgroup is threaded or below one that is (cgroup.type), and such a one can hold no processes"
+        }
+        libc::EACCES => "that cgroup, or the nearest above both it and the runtime's own, is not delegated to you",
+        libc::ENODEV => "its cgroup was removed meanwhile",
+        libc::EAGAIN => "a limit of the number of tasks is reached (pids.max of its cgroup or of one above)",
+        _ => return None,
+    })
 }
 
 fn explain(error: Error) -> Error {

@@ -5,6 +5,7 @@
 //! to `tasks` itself.
 
 pub mod devices;
+mod events;
 pub mod freeze;
 pub mod fs;
 pub mod kill;
@@ -22,7 +23,7 @@ use nix::errno::Errno;
 
 pub use fs::{Dir, Writer, check, delegate, open, write};
 pub use kill::{all_procs, is_empty, kill_all, procs, remove, signal_all};
-pub use make::{Made, make, missing};
+pub use make::{Made, adopt, enter_hint, make, missing};
 pub use probe::probe;
 
 /// What went wrong with a cgroup: `write "7" to /sys/fs/cgroup/pids/x/pids.max: invalid argument`.

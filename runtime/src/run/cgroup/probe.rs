@@ -24,10 +24,10 @@ pub fn probe() -> Result<Cgroups> {
     let own = read("/proc/self/cgroup")
         .map_err(|e| Error::call("read /proc/self/cgroup", nix::errno::Errno::from_raw(e.errno)))?;
     let facts = match magic(ROOT) {
-        Some(CGROUP2_SUPER_MAGIC) => Cgroups { v1: Vec::new(), v2: unified(ROOT, &own) },
+        Some(CGROUP2_SUPER_MAGIC) => Cgroups { v1: Vec::new(), v2: unified(ROOT, &own)? },
         Some(TMPFS_MAGIC) => {
             let unified =
-                unified(&format!("{ROOT}/unified"), &own).filter(|u| magic(&u.mount) == Some(CGROUP2_SUPER_MAGIC));
+                unified(&format!("{ROOT}/unified"), &own)?.filter(|u| magic(&u.mount) == Some(CGROUP2_SUPER_MAGIC));
             Cgroups { v1: own.lines().filter_map(hierarchy).collect(), v2: unified }
         }
         _ => Cgroups::default(),
@@ -50,11 +50,16 @@ fn read(path: &str) -> crate::sys::Result<String> {
     Ok(String::from_utf8_lossy(&buf[..n]).into_owned())
 }
 
-fn unified(mount: &str, own: &str) -> Option<Unified> {
-    let own = own.lines().find_map(|l| l.strip_prefix("0::"))?.to_owned();
-    let controllers = read(&format!("{mount}/cgroup.controllers")).ok()?;
+/// A hierarchy that cannot be read for want of something is not one that is missing: the container would not be in it.
+fn unified(mount: &str, own: &str) -> Result<Option<Unified>> {
+    let Some(own) = own.lines().find_map(|l| l.strip_prefix("0::")) else { return Ok(None) };
+    let file = format!("{mount}/cgroup.controllers");
+    let controllers = match read(&file) {
+        Err(f) if matches!(f.errno, libc::ENOENT | libc::ENOTDIR) => return Ok(None),
+        text => text.map_err(|f| Error::call(format!("read {file}"), nix::errno::Errno::from_raw(f.errno)))?,
+    };
     let controllers = controllers.split_whitespace().map(str::to_owned).collect();
-    Some(Unified { mount: mount.to_owned(), controllers, own })
+    Ok(Some(Unified { mount: mount.to_owned(), controllers, own: own.to_owned() }))
 }
 
 /// A line of /proc/self/cgroup, `4:cpu,cpuacct:/path`, and the directory of that name; the names of a hierarchy can stand

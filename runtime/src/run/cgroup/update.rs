@@ -18,7 +18,7 @@ struct Before {
 /// # Errors
 /// `rejecting memory limit …`, before anything was written; else what the write that failed says. What was written before
 /// is put back then; what cannot be, is named.
-pub fn apply(change: &Groups) -> Result<()> {
+pub fn apply(change: &Groups) -> Result<Applied> {
     for check in &change.checks {
         fs::check(&change.groups[check.group], check)?;
     }
@@ -31,7 +31,17 @@ pub fn apply(change: &Groups) -> Result<()> {
             return Err(put_back(&done, error));
         }
     }
-    Ok(())
+    Ok(Applied(done))
+}
+
+/// A change that was made, and can be taken back.
+pub struct Applied(Vec<Before>);
+
+impl Applied {
+    /// Takes the change back, for a reason of the caller's, which is answered; what cannot be put back is named with it.
+    pub fn revert(self, why: impl Into<String>) -> Error {
+        put_back(&self.0, Error::refused(why))
+    }
 }
 
 /// The file that is written, and the one that takes its place where that is missing.

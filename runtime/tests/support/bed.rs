@@ -1,8 +1,5 @@
 //! A bundle with busybox in it, and the binary run on it: every test cleans up after itself, even when it fails.
 
-#![allow(dead_code, unreachable_pub, reason = "each test program uses its part of this")]
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that fails is to panic; a skipped one says why")]
-
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,11 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// The binary under test.
-pub const TARE: &str = env!("CARGO_BIN_EXE_tare");
-
-/// How long any command may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub use super::TARE;
+use super::{PATIENCE, busybox, plain_config};
 
 /// What a command left behind.
 #[derive(Debug)]
@@ -52,14 +46,8 @@ pub struct Bed {
     pub id: String,
 }
 
-/// Whether containers can be made here.
-pub fn is_root() -> bool {
-    let root = nix::unistd::geteuid().is_root() && Path::new("/bin/busybox").exists();
-    if !root {
-        println!("SKIP: needs root and /bin/busybox");
-    }
-    root
-}
+#[allow(unused_imports, reason = "each test file uses a part of it")]
+pub use super::ready as is_root;
 
 impl Bed {
     /// A bundle whose program is this script.
@@ -72,21 +60,10 @@ impl Bed {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let id = format!("verbs-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let dir = std::env::temp_dir().join(&id);
-        let bin = dir.join("bundle/rootfs/bin");
-        std::fs::create_dir_all(&bin).unwrap();
-        for name in ["proc", "dev", "sys", "tmp", "run", "etc"] {
-            std::fs::create_dir_all(dir.join("bundle/rootfs").join(name)).unwrap();
-        }
-        std::fs::copy("/bin/busybox", bin.join("busybox")).unwrap();
-        for name in
-            ["sh", "sleep", "cat", "true", "ls", "kill", "env", "id", "nc", "stat", "touch", "mount", "readlink"]
-        {
-            std::os::unix::fs::symlink("busybox", bin.join(name)).unwrap();
-        }
-        let mut config: Value = serde_json::from_str(&tare::default_spec::default_config(None, false)).unwrap();
-        config["process"]["terminal"] = json!(false);
+        busybox(&dir.join("bundle/rootfs"));
+        std::fs::create_dir(dir.join("bundle/rootfs/run")).unwrap();
+        let mut config = plain_config();
         config["process"]["args"] = json!(["/bin/sh", "-c", script]);
-        config["root"] = json!({"path": "rootfs", "readonly": false});
         config["linux"]["cgroupsPath"] = json!(format!("/{id}"));
         change(&mut config);
         std::fs::write(dir.join("bundle/config.json"), config.to_string()).unwrap();

@@ -6,15 +6,17 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
+use super::{TARE, busybox, cgroups_of, plain_config, ready};
+
 /// What a command answered.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub struct Answer {
     /// Exit code.
-    pub(crate) code: i32,
+    pub code: i32,
     /// Standard output.
-    pub(crate) out: String,
+    pub out: String,
     /// Standard error.
-    pub(crate) err: String,
+    pub err: String,
 }
 
 impl From<Output> for Answer {
@@ -28,53 +30,38 @@ impl From<Output> for Answer {
 }
 
 /// A container that sleeps, with its bundle and the root of its state.
-pub(crate) struct Sleeper {
+pub struct Sleeper {
     /// Directory of everything.
-    pub(crate) dir: PathBuf,
+    pub dir: PathBuf,
     /// The id.
-    pub(crate) id: String,
+    pub id: String,
 }
-
-const APPLETS: [&str; 12] = ["sh", "ls", "cat", "sleep", "id", "grep", "echo", "true", "ps", "tty", "kill", "readlink"];
 
 impl Sleeper {
     /// Makes a bundle whose config `change` may alter, and creates its container. `None` for anybody but root, or
     /// without busybox: there is nothing to be tested with.
-    pub(crate) fn create(name: &str, change: impl FnOnce(&mut Value)) -> Option<Self> {
-        let busybox = Path::new("/bin/busybox");
-        let root = std::fs::read_to_string("/proc/self/status").expect("/proc").contains("\nUid:\t0\t0");
-        if !root || !busybox.exists() {
+    pub fn create(name: &str, change: impl FnOnce(&mut Value)) -> Option<Self> {
+        if !ready() {
             return None;
         }
         let id = format!("exec-{name}-{}", std::process::id());
         let dir = std::env::temp_dir().join(format!("tare-{id}"));
-        for sub in ["bin", "proc", "sys", "dev", "tmp", "etc"] {
-            std::fs::create_dir_all(dir.join("rootfs").join(sub)).expect("directories");
-        }
-        std::fs::copy(busybox, dir.join("rootfs/bin/busybox")).expect("busybox");
-        for applet in APPLETS {
-            std::os::unix::fs::symlink("busybox", dir.join("rootfs/bin").join(applet)).expect("link");
-        }
+        busybox(&dir.join("rootfs"));
         std::fs::write(dir.join("rootfs/etc/passwd"), "root:x:0:0::/root:/bin/sh\nu:x:1000:1000::/tmp:/bin/sh\n")
             .expect("passwd");
         let sleeper = Sleeper { dir, id };
-        let spec = Command::new(env!("CARGO_BIN_EXE_tare")).arg("spec").current_dir(&sleeper.dir).status();
-        assert!(spec.expect("tare spec").success());
-        let at = sleeper.dir.join("config.json");
-        let mut config: Value = serde_json::from_slice(&std::fs::read(&at).expect("config")).expect("JSON");
-        config["process"]["terminal"] = json!(false);
+        let mut config = plain_config();
         config["process"]["args"] = json!(["sleep", "600"]);
-        config["root"]["readonly"] = json!(false);
         config["process"]["rlimits"] = json!([]);
         change(&mut config);
-        std::fs::write(&at, config.to_string()).expect("config");
+        std::fs::write(sleeper.dir.join("config.json"), config.to_string()).expect("config");
         let created = sleeper.tare(&["create", "--bundle", sleeper.path(""), &sleeper.id]);
         assert_eq!(created.code, 0, "{created:?}");
         Some(sleeper)
     }
 
     /// The same, started.
-    pub(crate) fn start(name: &str, change: impl FnOnce(&mut Value)) -> Option<Self> {
+    pub fn start(name: &str, change: impl FnOnce(&mut Value)) -> Option<Self> {
         let sleeper = Self::create(name, change)?;
         let started = sleeper.tare(&["start", &sleeper.id]);
         assert_eq!(started.code, 0, "{started:?}");
@@ -82,20 +69,20 @@ impl Sleeper {
     }
 
     /// A path below the directory. Leaks, which a test may.
-    pub(crate) fn path(&self, name: &str) -> &'static str {
+    pub fn path(&self, name: &str) -> &'static str {
         self.dir.join(name).into_os_string().into_string().expect("UTF-8").leak()
     }
 
     /// The command, bounded in time, with this state's root.
-    pub(crate) fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
+    pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
         let mut command = Command::new("timeout");
-        command.args(["-k", "1", "20", env!("CARGO_BIN_EXE_tare"), "--root", self.path("state")]).args(args);
+        command.args(["-k", "1", "20", TARE, "--root", self.path("state")]).args(args);
         command.stdin(Stdio::null());
         command
     }
 
     /// Runs a command to its end.
-    pub(crate) fn tare(&self, args: &[&str]) -> Answer {
+    pub fn tare(&self, args: &[&str]) -> Answer {
         // Not through pipes: what a detached process inherits would keep them open.
         let (out, err) = (self.dir.join("out"), self.dir.join("err"));
         let file = |path: &Path| std::fs::File::create(path).expect("file");
@@ -105,22 +92,21 @@ impl Sleeper {
     }
 
     /// `exec` with these options and this command.
-    pub(crate) fn exec(&self, options: &[&str], args: &[&str]) -> Answer {
+    pub fn exec(&self, options: &[&str], args: &[&str]) -> Answer {
         let all: Vec<&str> =
             ["exec"].iter().chain(options).copied().chain([&*self.id]).chain(args.iter().copied()).collect();
         self.tare(&all)
     }
 
     /// Init's pid.
-    pub(crate) fn pid(&self) -> i32 {
+    pub fn pid(&self) -> i32 {
         let state: Value = serde_json::from_str(&self.tare(&["state", &self.id]).out).expect("state");
         i32::try_from(state["pid"].as_i64().expect("pid")).expect("pid")
     }
 
     /// The container's cgroups of version 1 and 2.
-    pub(crate) fn cgroups(&self) -> Vec<PathBuf> {
-        let all = std::fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten().map(|e| e.path().join(&self.id));
-        all.chain([Path::new("/sys/fs/cgroup").join(&self.id)]).filter(|p| p.is_dir()).collect()
+    pub fn cgroups(&self) -> Vec<PathBuf> {
+        cgroups_of(&self.id)
     }
 }
 
