@@ -189,7 +189,6 @@ fn run(cx: &Context, command: Command) -> Outcome {
         Command::Version => cx.print(&cli::version_text(&cx.name)),
         Command::Completion(shell) => cx.print(&cli::completion(&cx.name, shell)),
         Command::Man { of } => cx.print(&cli::man_page(&cx.name, of.as_deref())),
-        _ => Err(Failure { message: "this version does not have this command yet".to_owned(), code: 1 }),
     }
 }
 

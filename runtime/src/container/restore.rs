@@ -80,7 +80,8 @@ pub fn restore(bundle: &Bundle, ask: Restore) -> Result<Restored> {
     let (ours, theirs) = criu::socket()?;
     let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
     let criu = Criu { program: &program, path: &path, fd: theirs.as_raw_fd() };
-    let Compiled { plan, warnings } = compile::restore::compile(&spec, &super::facts(&spec, &ask.request)?, &ask.request, criu)?;
+    let Compiled { plan, warnings } =
+        compile::restore::compile(&spec, &super::facts(&spec, &ask.request)?, &ask.request, criu)?;
     check::check(&plan).map_err(|broken| {
         Error::new(format!("the plan is not sound, which is a defect of this program: {}", broken.join("; ")))
     })?;
