@@ -24,6 +24,7 @@ pub mod namespaces;
 mod net_devices;
 pub mod options;
 mod process;
+pub mod restore;
 mod rootfs;
 pub mod seccomp;
 

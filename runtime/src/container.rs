@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use crate::compile::{self, Compiled};
 use crate::error::{Problem, Problems};
+use crate::facts::Facts;
 use crate::notify::{self, Notify};
 use crate::op::HookOp;
 use crate::plan::Plan;
@@ -20,11 +21,14 @@ use crate::time::Timestamp;
 use crate::walk::{self, Means, Ready};
 use crate::{check, host, parse, undo};
 
+pub mod checkpoint;
 pub mod diff;
 pub mod exec;
 pub mod gc;
+pub mod images;
 pub mod mounts;
 pub mod pause;
+pub mod restore;
 pub mod status;
 pub mod trace;
 pub mod update;
@@ -161,15 +165,21 @@ pub struct Created {
     trace: Option<Rc<Trace>>,
 }
 
+/// What this plan depends on of the host.
+fn facts(spec: &Spec<'_>, request: &Request) -> Result<Facts> {
+    let mut facts = host::facts(Some(spec))?;
+    if request.systemd {
+        facts.systemd = Some(host::systemd(request.rootless)?);
+    }
+    Ok(facts)
+}
+
 /// Compiles a bundle for this host.
 ///
 /// # Errors
 /// Every problem of the configuration.
 pub fn compile(spec: &Spec<'_>, request: &Request) -> Result<Compiled> {
-    let mut facts = host::facts(Some(spec))?;
-    if request.systemd {
-        facts.systemd = Some(host::systemd(request.rootless)?);
-    }
+    let facts = facts(spec, request)?;
     let compiled = compile::compile(spec, &facts, request)?;
     check::check(&compiled.plan).map_err(|broken| {
         Error::new(format!("the plan is not sound, which is a defect of this program: {}", broken.join("; ")))

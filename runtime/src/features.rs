@@ -209,7 +209,7 @@ pub fn features_json(seccomp: Seccomp) -> Result<String, serde_json::Error> {
             mount_extensions: MountExtensions { idmap: yes() },
             net_devices: yes(),
         },
-        annotations: Annotations { checkpoint: "false", commit: COMMIT, version: VERSION },
+        annotations: Annotations { checkpoint: "true", commit: COMMIT, version: VERSION },
         potentially_unsafe_config_annotations: UNSAFE_ANNOTATIONS,
     };
     let mut text = serde_json::to_string_pretty(&features)?;

@@ -326,7 +326,7 @@ pub enum InitOp {
     },
     /// Makes the root read-only.
     ReadonlyRoot,
-    /// The root handle becomes `/`.
+    /// The root handle becomes `/`; standard streams that are the host's `/dev/null` become the container's.
     EnterRoot(EnterRoot),
     /// Joins a new session keyring (keyctl(2)).
     Keyring(CString),

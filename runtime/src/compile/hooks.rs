@@ -92,11 +92,14 @@ pub(super) fn start_container(ch: &mut Chapter<'_>) {
     }
 }
 
-/// The hooks that run after the plan was walked: `poststart` with status `running`, `poststop` with `stopped`.
+/// Hooks that run outside of a plan: `poststart` with status `running`, `poststop` with `stopped`; and, where CRIU makes the
+/// namespaces, `prestart` and `createRuntime` with `creating`.
 ///
 /// A hook that cannot be laid out was refused when the container was created.
 pub fn late_hooks(spec: &Spec<'_>, id: &str, bundle: &str, kind: &'static str) -> Vec<HookOp> {
     let (list, status) = match (&spec.hooks, kind) {
+        (Some(hooks), "prestart") => (&hooks.prestart, "creating"),
+        (Some(hooks), "createRuntime") => (&hooks.create_runtime, "creating"),
         (Some(hooks), "poststart") => (&hooks.poststart, "running"),
         (Some(hooks), _) => (&hooks.poststop, "stopped"),
         (None, _) => return Vec::new(),

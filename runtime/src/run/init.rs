@@ -424,7 +424,9 @@ impl Init<'_> {
             }
             EnterRoot::Chroot => sys_mount::chroot(c".")?,
         }
-        fs::chdir(c"/")
+        fs::chdir(c"/")?;
+        identity::own_null();
+        Ok(())
     }
 
     /// What makes init the process of the config.

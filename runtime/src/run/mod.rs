@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 mod copy_up;
+pub mod criu;
 pub mod diagnose;
 pub mod failure;
 mod handle;

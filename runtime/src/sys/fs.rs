@@ -364,6 +364,12 @@ pub fn dup_onto(fd: BorrowedFd<'_>, target: i32) -> Result<()> {
     }
 }
 
+/// fcntl(2), F_SETFD: the descriptor passes execve(2).
+pub fn pass_on(fd: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: this command of fcntl takes integers.
+    check(Call::fcntl, unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, 0) }).map(drop)
+}
+
 /// close_range(2): every descriptor from `first` on is closed at exec.
 pub fn close_from_at_exec(first: u32) -> Result<()> {
     const CLOSE_RANGE_CLOEXEC: u32 = 4;

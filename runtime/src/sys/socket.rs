@@ -68,8 +68,17 @@ pub fn netlink() -> Result<OwnedFd> {
 
 /// A connected pair of stream sockets.
 pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
+    pair_of(libc::SOCK_STREAM)
+}
+
+/// A connected pair of sockets that keep messages apart, in order.
+pub fn packet_pair() -> Result<(OwnedFd, OwnedFd)> {
+    pair_of(libc::SOCK_SEQPACKET)
+}
+
+fn pair_of(kind: i32) -> Result<(OwnedFd, OwnedFd)> {
     let mut fds = [0; 2];
-    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+    let kind = kind | libc::SOCK_CLOEXEC;
     // SAFETY: `fds` has room for the two descriptors.
     check(Call::socketpair, unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr()) })?;
     // SAFETY: the kernel has just given us this descriptor, so nobody else owns it.
@@ -101,10 +110,21 @@ pub fn send_fd(socket: BorrowedFd<'_>, bytes: &[u8], fd: BorrowedFd<'_>) -> Resu
     check(Call::sendmsg, i64::try_from(n).unwrap_or(-1)).map(|n| usize::try_from(n).unwrap_or(0))
 }
 
+/// Sends bytes. Never raises SIGPIPE.
+pub fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
+    // SAFETY: `bytes` is valid for its length.
+    let n = unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) };
+    check(Call::sendmsg, i64::try_from(n).unwrap_or(-1)).map(|n| usize::try_from(n).unwrap_or(0))
+}
+
 /// Receives one descriptor; `None` when none came.
 pub fn receive_fd(socket: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
+    receive(socket, &mut [0; 64]).map(|(_, fd)| fd)
+}
+
+/// Receives bytes and, where one comes along, a descriptor. No bytes are the end.
+pub fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> Result<(usize, Option<OwnedFd>)> {
     let mut control = Control([0; 24]);
-    let mut bytes = [0u8; 64];
     let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     // SAFETY: a zeroed msghdr is valid.
     let mut message = unsafe { std::mem::zeroed::<libc::msghdr>() };
@@ -114,18 +134,18 @@ pub fn receive_fd(socket: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
     message.msg_controllen = control.0.len();
     // SAFETY: everything that `message` points to is writable and lives until the call returns.
     let n = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) };
-    check(Call::recvmsg, i64::try_from(n).unwrap_or(-1))?;
+    let n = check(Call::recvmsg, i64::try_from(n).unwrap_or(-1)).map(|n| usize::try_from(n).unwrap_or(0))?;
     if message.msg_controllen < 20 {
-        return Ok(None);
+        return Ok((n, None));
     }
     // SAFETY: the kernel wrote a header at the beginning of the aligned buffer.
     let header = unsafe { std::ptr::read(control.0.as_ptr().cast::<libc::cmsghdr>()) };
     if header.cmsg_level != libc::SOL_SOCKET || header.cmsg_type != libc::SCM_RIGHTS {
-        return Ok(None);
+        return Ok((n, None));
     }
     let fd = i32::from_ne_bytes([control.0[16], control.0[17], control.0[18], control.0[19]]);
     // SAFETY: the kernel has just given us this descriptor, so nobody else owns it.
-    Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }))
+    Ok((n, Some(unsafe { OwnedFd::from_raw_fd(fd) })))
 }
 
 #[cfg(test)]
