@@ -570,7 +570,9 @@ fn table(keys: &'static [Key], test: &str) {
     if by_systemd() {
         // Whatever systemd does not know of, or knows otherwise, it sets back now.
         assert!(std::process::Command::new("systemctl").arg("daemon-reload").status().unwrap().success());
-        for held in held {
+        // It counts quotas in hundredths of a second, and has its own scale of BFQ's weights.
+        let rounded = ["cpu.period", "blockIO.weightDevice[].weight"];
+        for held in held.into_iter().filter(|held| !rounded.contains(&held.name)) {
             let now = said(&held.dir, held.file, &held.said);
             assert_eq!(now, held.said, "{}: {} after daemon-reload; {}", held.name, held.file, held.case.id);
         }
