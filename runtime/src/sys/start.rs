@@ -16,6 +16,12 @@ pub fn is_protected() -> bool {
 }
 
 #[cfg(target_arch = "x86_64")]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "what the kernel takes and answers are registers of 64 bits, as are all of these types on this architecture"
+)]
 mod entry {
     use std::arch::{asm, naked_asm};
     use std::mem::MaybeUninit;
