@@ -1,7 +1,7 @@
 //! `checkpoint` and `restore`: with CRIU itself where that works on this kernel, and everywhere with one that speaks its
 //! protocol and does as it is told.
 
-#![allow(clippy::unwrap_used, reason = "a test that fails is to panic")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that fails is to panic; a skipped one says why")]
 
 mod support;
 
