@@ -122,7 +122,7 @@ mod tests {
             br#"{"ociVersion":"1.3.0","root":{"path":"r"},"linux":{"namespaces":[{"type":"pid"},{"type":"cgroup"}]}}"#;
         let (spec, _) = crate::parse::config(text).unwrap();
         let request = Request { id: "x".to_owned(), bundle: "/b".to_owned(), ..Request::default() };
-        let plan = compile(&spec, &Facts::default(), &request, Criu { program: "/sbin/criu", path: "/sbin", fd: 7 })
+        let plan = compile(&spec, &Facts::ordinary(), &request, Criu { program: "/sbin/criu", path: "/sbin", fd: 7 })
             .unwrap()
             .plan;
         assert_eq!(crate::check::check(&plan), Ok(()));
