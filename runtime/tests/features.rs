@@ -81,7 +81,7 @@ fn what_is_claimed_is_true() {
         assert_eq!(features["linux"]["cgroup"][key], true);
     }
     assert_eq!(features["potentiallyUnsafeConfigAnnotations"], serde_json::json!(["org.systemd.property."]));
-    assert_eq!(features["annotations"]["org.opencontainers.runc.checkpoint.enabled"], "false");
+    assert_eq!(features["annotations"]["org.opencontainers.runc.checkpoint.enabled"], "true");
     let policy = &features["linux"]["memoryPolicy"];
     for mode in policy["modes"].as_array().expect("modes") {
         let nodes = if ["MPOL_DEFAULT", "MPOL_LOCAL"].iter().any(|m| mode == m) { "" } else { "0" };

@@ -82,7 +82,7 @@ pub fn checkpoint(root: &Path, ask: &Checkpoint, warn: &mut dyn FnMut(String)) -
         return Ok(());
     }
     let hooks = late_hooks(&dir, &record, "poststop");
-    destroy(&dir, Some(&record), true)?;
+    destroy(&dir, Some(&record), false)?;
     poststop(hooks, warn);
     Ok(())
 }

@@ -310,11 +310,18 @@ fn check_cgroups(groups: &[Group], pid: i32) -> Result<(), Failed> {
     let path = CString::new(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let n = fs::read_small(&path, &mut buf)?;
     let is = String::from_utf8_lossy(&buf[..n]);
-    groups.iter().try_for_each(|group| {
+    let checked = groups.iter().try_for_each(|group| {
         // Of several in one hierarchy it is in one.
         let mut beside = groups.iter().filter(|other| other.mount == group.mount);
         if beside.any(|other| check_cgroup(other, &is).is_ok()) { Ok(()) } else { check_cgroup(group, &is) }
-    })
+    });
+    // Whoever dies leaves his cgroups before his death can be seen.
+    const DEATH_MS: i32 = 100;
+    let dies = || {
+        let ended = |pidfd: OwnedFd| fs::poll([(pidfd.as_fd(), libc::POLLIN)], DEATH_MS).is_ok_and(|[gone]| gone != 0);
+        process::pidfd_open(pid).ok().is_none_or(ended)
+    };
+    checked.map_err(|wrong| if dies() { Failed::text("init died on the way").whole() } else { wrong })
 }
 
 fn check_cgroup(group: &Group, is: &str) -> Result<(), Failed> {
