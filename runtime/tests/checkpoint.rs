@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
-use support::{Case, case, ready};
+use support::{Case, case};
 
 /// The one that does as it is told, in a directory of the case's.
 struct Fake(PathBuf);
@@ -184,6 +184,15 @@ fn a_restore_that_fails_leaves_nothing() {
     nothing();
 }
 
+/// The one that does as it is told is a script.
+fn ready() -> bool {
+    let python = Command::new("python3").arg("--version").output().is_ok();
+    if !python {
+        println!("SKIP: needs python3");
+    }
+    python && support::ready()
+}
+
 /// CRIU itself; older ones do not know newer kernels.
 fn criu_works() -> bool {
     let works = Command::new("criu").arg("check").output().is_ok_and(|o| o.status.success());
@@ -195,7 +204,7 @@ fn criu_works() -> bool {
 
 #[test]
 fn a_container_goes_on_where_it_was_saved() {
-    if !ready() || !criu_works() {
+    if !support::ready() || !criu_works() {
         return;
     }
     let case = case()
