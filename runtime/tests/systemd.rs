@@ -102,8 +102,8 @@ struct Fake {
 impl Fake {
     fn new(name: &str, does: impl Fn(&str, u32, usize) -> Does + Send + 'static) -> Fake {
         let socket = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
-        // Longer than an address of a socket may be, otherwise.
-        let socket = if socket.as_os_str().len() > 100 {
+        // Longer than an address of a socket may be, or the program was carried to another machine, otherwise.
+        let socket = if socket.as_os_str().len() > 100 || !socket.parent().unwrap().is_dir() {
             std::env::temp_dir().join(socket.file_name().unwrap())
         } else {
             socket
