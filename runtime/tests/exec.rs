@@ -105,8 +105,8 @@ fn it_lands_in_the_containers_cgroups_or_where_it_is_told() {
     let answer = c.exec(&["--cgroup", where_to], &["cat", "/proc/self/cgroup"]);
     let inside = ok(&answer);
     if unified {
-        // The namespace's root is the container's own cgroup.
-        assert_eq!(inside, "0::/sub");
+        // The namespace's root is the container's own cgroup, where it has one.
+        assert!(inside.starts_with("0::/") && inside.ends_with("/sub"), "{inside}");
     } else {
         assert!(inside.contains(&format!(":pids:/{}/sub\n", c.id)), "{inside}");
         assert!(inside.contains(&format!(":memory:/{}\n", c.id)), "{inside}");
