@@ -329,6 +329,7 @@ fn fifty_containers_start_eight_at_a_time() {
 }
 
 #[test]
+#[ignore = "passes, but ends before the daemon has cleaned up, and leaves its container's cgroups"]
 fn a_stopped_shim_does_not_hang_the_daemon() {
     if !have(NEEDS) {
         return;
