@@ -22,7 +22,8 @@ const SYSTEM: [(&str, bool); 2] = [("/run/systemd/private", false), ("/run/dbus/
 pub fn find(rootless: Option<bool>) -> Result<Systemd> {
     let user = rootless.unwrap_or_else(|| {
         let root = process::effective_ids().0 == 0;
-        let outside = || proc::outer_uid() == 0 && system().iter().any(|m| Bus::open(m, Duration::from_secs(1)).is_ok());
+        let outside =
+            || proc::outer_uid() == 0 && system().iter().any(|m| Bus::open(m, Duration::from_secs(1)).is_ok());
         !root || (proc::in_user_namespace() && !outside())
     });
     // sd_booted(3)
