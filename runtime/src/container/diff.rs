@@ -165,11 +165,18 @@ impl Finder {
     }
 }
 
+/// Whether a line says what was planned: of a device, a line of its own has every limit, `8:0 rbps=5 wbps=max`.
+fn holds(line: &str, planned: &str) -> bool {
+    let mut words = line.split(' ');
+    let mut wanted = planned.split(' ');
+    wanted.next() == words.next() && wanted.all(|word| words.clone().any(|w| w == word))
+}
+
 /// The kernel rounds to pages, says "no limit" in its own way, and lists what belongs to all devices.
 fn same_limit(planned: &str, is: &str) -> bool {
     const PAGE: i64 = 4096;
     const UNLIMITED: i64 = i64::MAX - (1 << 20);
-    if planned == is || is.lines().any(|line| line == planned || line.starts_with(&format!("{planned} "))) {
+    if planned == is || is.lines().any(|line| holds(line, planned)) {
         return true;
     }
     match (planned.parse::<i64>(), is.parse::<i64>()) {
@@ -185,12 +192,20 @@ mod tests {
 
     #[test]
     fn limits_are_compared_as_the_kernel_tells_them() {
-        for (planned, is) in
-            [("100", "100"), ("-1", "9223372036854771712"), ("5000", "4096"), ("8:0 5", "8:16 1\n8:0 5")]
-        {
+        let io = "8:16 rbps=1 wbps=max riops=max wiops=max\n8:0 rbps=5 wbps=max riops=max wiops=77";
+        let same = [
+            ("100", "100"),
+            ("-1", "9223372036854771712"),
+            ("5000", "4096"),
+            ("8:0 5", "8:16 1\n8:0 5"),
+            ("8:0 wiops=77", io),
+            ("8:0 rbps=5", io),
+        ];
+        for (planned, is) in same {
             assert!(same_limit(planned, is), "{planned} {is}");
         }
-        for (planned, is) in [("100", "max"), ("8192", "4096"), ("-1", "100"), ("8:0 5", "8:0 6")] {
+        for (planned, is) in [("100", "max"), ("8192", "4096"), ("-1", "100"), ("8:0 5", "8:0 6"), ("8:0 wiops=7", io)]
+        {
             assert!(!same_limit(planned, is), "{planned} {is}");
         }
     }

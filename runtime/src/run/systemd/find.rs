@@ -30,7 +30,7 @@ pub fn find(rootless: Option<bool>) -> Result<Systemd> {
     if !user && !Path::new("/run/systemd/system").is_dir() {
         return Err(Error::text(UNAVAILABLE));
     }
-    let begun = Instant::now();
+    let mut lost = None;
     loop {
         let (mut why, mut returning) = (Vec::new(), false);
         for manager in if user { users() } else { system() } {
@@ -42,7 +42,7 @@ pub fn find(rootless: Option<bool>) -> Result<Systemd> {
                 }
             }
         }
-        if !returning || begun.elapsed() > RETURN {
+        if !returning || lost.get_or_insert_with(Instant::now).elapsed() > RETURN {
             let what = if user { NO_USER } else { UNAVAILABLE };
             return Err(Error::text(if why.is_empty() {
                 what.to_owned()
