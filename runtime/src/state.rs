@@ -148,7 +148,7 @@ pub fn create(root: &Path, id: &str) -> Result<Dir> {
     // A command that deletes by force may have been here before the lock was, and another that creates: what has the name by
     // then is that one's, unless it comes later to the lock than we.
     let dir = match dir {
-        Ok(dir) if dir.file("journal.json").exists() => {
+        Ok(dir) if fs::exists_in(dir.fd.as_fd(), c"journal.json") => {
             dir.unlock();
             return Err(StateError::new(format!("{id}: container with given ID already exists")));
         }
@@ -418,13 +418,13 @@ impl Dir {
     }
 
     /// Removes the directory. What we write there goes by the handle that is open already, so that want of descriptors
-    /// leaves nothing behind.
+    /// leaves nothing behind. Where no `gate` is to be expected, none is looked for unless the directory is not empty.
     ///
     /// # Errors
     /// What the system says; a directory that is gone is fine.
-    pub fn remove(&self) -> Result<()> {
+    pub fn remove(&self, gate: bool) -> Result<()> {
         let unlink = |name| fs::unlinkat(self.fd.as_fd(), name, 0);
-        if unlink(c"go").is_ok() {
+        if gate && unlink(c"go").is_ok() {
             let _ = unlink(c"answer");
         }
         for name in USUAL {
