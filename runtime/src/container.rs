@@ -191,8 +191,8 @@ pub fn compile(spec: &Spec<'_>, request: &Request) -> Result<Compiled> {
     Ok(compiled)
 }
 
-/// Makes a container from a bundle and its configuration, up to the point where its program could be executed. Whatever fails is undone;
-/// after a hook that failed the poststop hooks run, and `warn` is told of those that fail, too.
+/// Makes a container from a bundle and its configuration, up to the point where its program could be executed. Whatever
+/// fails is undone; after a hook that failed the poststop hooks run, and `warn` is told of those that fail, too.
 ///
 /// # Errors
 /// What is wrong with the configuration, or the step that failed.
