@@ -1,6 +1,6 @@
 //! The tracer: ptrace(2) on a command and everything that it makes, with one thing that goes wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -154,7 +154,7 @@ impl Tracer<'_> {
             }
         }
         // By the kernel's own word: one may have been made that was not heard of yet.
-        traced().into_iter().for_each(let_go);
+        let_all_go();
         Ok(())
     }
 
@@ -236,13 +236,21 @@ fn traced() -> Vec<Pid> {
     pids.filter(ours).map(Pid::from_raw).collect()
 }
 
-/// Stops tracing a process, which goes on.
-fn let_go(pid: Pid) {
-    let _ = ptrace::interrupt(pid);
-    match waitpid(pid, Some(WaitPidFlag::__WALL)) {
-        Ok(WaitStatus::Stopped(_, signal)) if signal != Signal::SIGTRAP => drop(ptrace::detach(pid, signal)),
-        Ok(_) => drop(ptrace::detach(pid, None)),
-        Err(_) => {}
+/// Stops tracing: whoever is traced goes on. Whoever comes first is waited for, for the first process of a pid namespace cannot
+/// end before its dead are buried, and a traced one's is to be buried here.
+fn let_all_go() {
+    let mut asked = BTreeSet::new();
+    loop {
+        let there = traced();
+        there.iter().filter(|pid| asked.insert(**pid)).for_each(|pid| drop(ptrace::interrupt(*pid)));
+        if there.is_empty() {
+            return;
+        }
+        match waitpid(None, Some(WaitPidFlag::__WALL)) {
+            Ok(WaitStatus::Stopped(pid, signal)) if signal != Signal::SIGTRAP => drop(ptrace::detach(pid, signal)),
+            Ok(status) => drop(status.pid().map(|pid| ptrace::detach(pid, None))),
+            Err(_) => return,
+        }
     }
 }
 

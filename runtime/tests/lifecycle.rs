@@ -8,6 +8,7 @@
 
 mod support;
 
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -133,6 +134,65 @@ fn list_knows_all_of_a_root() {
 fn random(seed: &mut u64) -> u64 {
     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     *seed >> 33
+}
+
+/// The ids of the mounts at a path, or below it.
+fn mounts_at(path: &Path) -> Vec<String> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let at = |line: &&str| Path::new(line.split(' ').nth(4).unwrap()).starts_with(path);
+    table.lines().filter(at).map(|line| line.split(' ').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn without_a_mount_namespace_the_callers_mounts_at_the_root_stay() {
+    if !ready() {
+        return;
+    }
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
+    let proc = json!([{"destination": "/proc", "type": "proc", "source": "proc"}]);
+    let case = sleeper().set("/linux/namespaces", json!([{"type": "pid"}, {"type": "ipc"}])).set("/mounts", proc);
+    let case = case.set("/linux/maskedPaths", json!([])).set("/linux/readonlyPaths", json!([])).without("", "hostname");
+    case.write();
+    let (root, none) = (case.rootfs(), None::<&str>);
+    for _ in 0..2 {
+        mount(Some(&root), &root, none, MsFlags::MS_BIND, none).unwrap();
+    }
+    let callers = mounts_at(&root);
+    assert_eq!(callers.len(), 2);
+    case.create().ok();
+    assert!(mounts_at(&root).len() >= 4, "the root and /proc: {:?}", mounts_at(&root));
+    case.on("start").ok();
+    case.tare(&["delete", "--force", &case.id]).ok();
+    let once = mounts_at(&root);
+    // Killed at random, and deleted twice.
+    let mut seed = u64::from(std::process::id());
+    let (mut rounds, mut mounted) = (Vec::new(), 0);
+    for _ in 0..60 {
+        let delay = Duration::from_micros(random(&mut seed) % 10_000);
+        let mut create = case.command(&["create", &case.id]).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(delay);
+        create.kill().unwrap();
+        create.wait().unwrap();
+        mounted += usize::from(mounts_at(&root).len() > callers.len());
+        let deleted = [(); 2].map(|()| case.tare(&["delete", "--force", &case.id]).code);
+        rounds.push((delay, deleted, mounts_at(&root)));
+    }
+    // A mount of the caller's in the place of that over which the runtime mounted is not the runtime's.
+    case.create().ok();
+    umount2(&root, MntFlags::MNT_DETACH).unwrap();
+    umount2(&root, MntFlags::MNT_DETACH).unwrap();
+    mount(Some("x"), &root, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+    let last = mounts_at(&root);
+    let deleted = case.tare(&["delete", "--force", &case.id]);
+    let after = mounts_at(&root);
+    while umount2(&root, MntFlags::MNT_DETACH).is_ok() {}
+    deleted.ok();
+    assert_eq!(once, callers);
+    for (delay, deleted, left) in rounds {
+        assert_eq!((deleted, &left), ([0, 0], &callers), "killed after {delay:?}");
+    }
+    assert!(mounted > 5, "only {mounted} rounds came as far as to mount");
+    assert_eq!(after, last);
 }
 
 #[test]
