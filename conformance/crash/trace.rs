@@ -128,7 +128,12 @@ impl Tracer<'_> {
     /// Follows everybody until the command's own process is gone, then lets the others go.
     fn until_the_end(&mut self) -> nix::Result<()> {
         loop {
-            match waitpid(None, Some(WaitPidFlag::__WALL))? {
+            let status = waitpid(None, Some(WaitPidFlag::__WALL))?;
+            // Whoever is new counts if its maker does, which is known before either goes on.
+            if let Some(pid) = status.pid().filter(|pid| !self.known.contains_key(pid)) {
+                self.known.insert(pid, parent_of(pid).and_then(|parent| self.known.get(&parent)) != Some(&false));
+            }
+            match status {
                 WaitStatus::Exited(pid, code) if pid == self.leader => {
                     self.outcome.code = Some(code);
                     break;
@@ -142,12 +147,8 @@ impl Tracer<'_> {
                     self.executed(pid);
                     go_on(pid, None)?;
                 }
-                WaitStatus::PtraceEvent(pid, ..) => {
-                    self.known.entry(pid).or_insert(true);
-                    go_on(pid, None)?;
-                }
+                WaitStatus::PtraceEvent(pid, ..) => go_on(pid, None)?,
                 WaitStatus::Stopped(pid, signal) => {
-                    self.known.entry(pid).or_insert(true);
                     go_on(pid, (signal != Signal::SIGTRAP).then_some(signal))?;
                 }
                 _ => {}
@@ -219,6 +220,11 @@ fn number_of(pid: Pid) -> Option<i64> {
     text.split_whitespace().next()?.parse().ok()
 }
 
+fn parent_of(pid: Pid) -> Option<Pid> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|l| l.strip_prefix("PPid:")?.trim().parse().ok()).map(Pid::from_raw)
+}
+
 /// Lets a process run to its next call. One that was killed meanwhile is heard of by its end.
 fn go_on(pid: Pid, signal: Option<Signal>) -> nix::Result<()> {
     match ptrace::syscall(pid, signal) {
@@ -248,7 +254,9 @@ fn let_all_go() {
         }
         match waitpid(None, Some(WaitPidFlag::__WALL)) {
             Ok(WaitStatus::Stopped(pid, signal)) if signal != Signal::SIGTRAP => drop(ptrace::detach(pid, signal)),
-            Ok(status) => drop(status.pid().map(|pid| ptrace::detach(pid, None))),
+            Ok(status) => {
+                let _ = status.pid().map_or(Ok(()), |pid| ptrace::detach(pid, None));
+            }
             Err(_) => return,
         }
     }
