@@ -151,7 +151,8 @@ mod tests {
 
     #[test]
     fn what_is_no_mount_namespace_has_no_mount_to_undo() {
-        let undo = |ns: &str| Undo::Unmount { path: "/no/where".to_owned(), namespace: Some(ns.to_owned()), over: Some(1) };
+        let undo =
+            |ns: &str| Undo::Unmount { path: "/no/where".to_owned(), namespace: Some(ns.to_owned()), over: Some(1) };
         let undos = ["/proc/self/ns/net", "/etc/passwd", "/no/namespace"].map(undo);
         assert_eq!(replay(&undos), Vec::<String>::new());
     }

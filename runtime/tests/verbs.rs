@@ -553,7 +553,8 @@ fn diff_tells_drift_and_nothing_else() {
 
 #[test]
 fn shares_of_who_is_idle_are_no_drift_and_come_back() {
-    let idle = ["/sys/fs/cgroup/cpu/cpu.idle", "/sys/fs/cgroup/system.slice/cpu.idle", "/sys/fs/cgroup/init.scope/cpu.idle"];
+    let idle =
+        ["/sys/fs/cgroup/cpu/cpu.idle", "/sys/fs/cgroup/system.slice/cpu.idle", "/sys/fs/cgroup/init.scope/cpu.idle"];
     if !is_root() || !idle.iter().any(|path| std::path::Path::new(path).exists()) {
         return;
     }
