@@ -149,7 +149,7 @@ pub fn create(root: &Path, id: &str) -> Result<Dir> {
     // A command that deletes by force may have been here before the lock was, and another that creates: what has the name by
     // then is that one's, unless it comes later to the lock than we.
     let dir = match dir {
-        Ok(dir) if dir.file("journal.json").exists() => {
+        Ok(dir) if fs::exists_in(dir.fd.as_fd(), c"journal.json") => {
             dir.unlock();
             return Err(StateError::new(format!("{id}: container with given ID already exists")));
         }
