@@ -15,7 +15,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
-use support::{Case, case, ready};
+use support::{Case, case, ready, slowness};
 
 fn sleeper() -> Case {
     case().args(&["sleep", "100"])
@@ -213,7 +213,7 @@ fn a_create_that_was_killed_leaves_what_delete_force_removes() {
         let deleted = case.tare(&["delete", "--force", &case.id]);
         assert_eq!(deleted.code, 0, "round {round}, killed after {delay:?}: {}", deleted.err);
         // An orphaned init sees the end of its pipe and goes by itself.
-        let end = std::time::Instant::now() + Duration::from_secs(2);
+        let end = std::time::Instant::now() + Duration::from_secs(2) * slowness();
         while case.left() != nothing() && std::time::Instant::now() < end {
             std::thread::sleep(Duration::from_millis(2));
         }
