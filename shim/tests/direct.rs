@@ -118,6 +118,23 @@ fn a_created_container_can_be_killed_or_deleted() {
 }
 
 #[test]
+fn a_real_time_signal_is_an_end_like_any_other() {
+    if !have(NEEDS) {
+        return;
+    }
+    let mut shim = Shim::start("rt", &["/bin/sleep", "100"]);
+    shim.run("rt");
+    // SIGRTMIN+3, with which engines ask a container's systemd to end. The init of a pid namespace ignores what it does not
+    // handle, so it is an exec that dies of it.
+    shim.add_exec("rt", "e", &["/bin/sleep", "50"]).unwrap();
+    shim.client.call::<PidResponse>("Start", &process("rt", "e")).unwrap();
+    shim.kill("rt", "e", 37).unwrap();
+    assert_eq!(shim.wait("rt", "e"), 128 + 37);
+    shim.kill("rt", "", 9).unwrap();
+    assert_eq!(shim.wait("rt", ""), 137, "nor does it hide the ends that come after it");
+}
+
+#[test]
 fn a_failed_create_says_why_and_leaves_nothing() {
     if !have(NEEDS) {
         return;
