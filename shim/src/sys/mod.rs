@@ -32,6 +32,15 @@ pub fn peer_uid(stream: &UnixStream) -> io::Result<u32> {
     Ok(getsockopt(stream, PeerCredentials)?.uid())
 }
 
+/// The process at the other end of a connected socket: for a listener's, who called `listen` last (`SO_PEERCRED`, unix(7)). 0 when
+/// it is in another pid namespace.
+///
+/// # Errors
+/// `getsockopt`'s.
+pub fn peer_pid(stream: &UnixStream) -> io::Result<u32> {
+    Ok(getsockopt(stream, PeerCredentials)?.pid().unsigned_abs())
+}
+
 /// Connects to a unix socket without ever waiting: a listener that is stopped or swamped must not hold us up. The stream does
 /// not block.
 ///
