@@ -32,6 +32,15 @@ pub fn peer_uid(stream: &UnixStream) -> io::Result<u32> {
     Ok(getsockopt(stream, PeerCredentials)?.uid())
 }
 
+/// The process at the other end of a connected socket: for a listener's, who called `listen` last (`SO_PEERCRED`, unix(7)). 0 when
+/// it is in another pid namespace.
+///
+/// # Errors
+/// `getsockopt`'s.
+pub fn peer_pid(stream: &UnixStream) -> io::Result<u32> {
+    Ok(getsockopt(stream, PeerCredentials)?.pid().unsigned_abs())
+}
+
 /// Connects to a unix socket without ever waiting: a listener that is stopped or swamped must not hold us up. The stream does
 /// not block.
 ///
@@ -142,6 +151,20 @@ pub fn close_inherited() {
 pub fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
     // SAFETY: kill takes numbers only.
     Errno::result(unsafe { libc::kill(pid, signal) }).map(drop)
+}
+
+/// Takes any child that has ended (waitpid(2), threads' children included): its pid and its exit code, or 128 + the signal that
+/// killed it. `None` while none has. By hand, because nix answers `EINVAL` for a child that a real-time signal killed, after
+/// the kernel has forgotten it.
+///
+/// # Errors
+/// `ECHILD` without children, `EINTR`.
+pub fn reap() -> Result<Option<(u32, u32)>, Errno> {
+    let mut status: libc::c_int = 0;
+    // SAFETY: waitpid writes one int through the pointer, which outlives the call.
+    let pid = Errno::result(unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::__WALL) })?;
+    let code = if libc::WIFSIGNALED(status) { 128 + libc::WTERMSIG(status) } else { libc::WEXITSTATUS(status) };
+    Ok((pid > 0).then(|| (pid.unsigned_abs(), code.unsigned_abs())))
 }
 
 /// A descriptor of a process (pidfd_open(2), Linux 5.3).
