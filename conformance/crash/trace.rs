@@ -248,7 +248,9 @@ fn let_all_go() {
     let mut asked = BTreeSet::new();
     loop {
         let there = traced();
-        there.iter().filter(|pid| asked.insert(**pid)).for_each(|pid| drop(ptrace::interrupt(*pid)));
+        for pid in there.iter().filter(|pid| asked.insert(**pid)) {
+            let _ = ptrace::interrupt(*pid);
+        }
         if there.is_empty() {
             return;
         }
