@@ -426,7 +426,7 @@ fn kernel_takes(controller: &str, file: &str, value: &str) -> Result<(), String>
     if unified && controller != "cgroup" {
         let _ = std::fs::write(format!("{mount}/cgroup.subtree_control"), format!("+{controller}"));
     }
-    let dir = PathBuf::from(format!("{mount}/tare-limits-{}-{file}", std::process::id()));
+    let dir = PathBuf::from(format!("{mount}/tare-limits-{}-{file}", support::unique()));
     std::fs::create_dir(&dir).unwrap();
     let path = dir.join(file);
     let answer = match path.exists() {

@@ -34,7 +34,7 @@ struct Own(PathBuf);
 
 impl Own {
     fn new(name: &str) -> Own {
-        let path = Path::new(ROOT).join(format!("tare-unified-{}-{name}", std::process::id()));
+        let path = Path::new(ROOT).join(format!("tare-unified-{}-{name}", support::unique()));
         std::fs::create_dir(&path).unwrap();
         Own(path)
     }

@@ -606,12 +606,12 @@ fn what_the_runtime_opens_is_not_shared_with_the_host() {
         let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
         config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
         (config["linux"]["uidMappings"], config["linux"]["gidMappings"]) = (map.clone(), map);
-        let source = format!("/tmp/verbs-shared-{}", std::process::id());
+        let source = format!("/tmp/verbs-shared-{}", support::unique());
         let bind = json!({"destination": "/mnt/a", "type": "bind", "source": source, "options": ["rbind"]});
         config["mounts"].as_array_mut().unwrap().push(bind);
     });
     std::process::Command::new("chmod").arg("-R").arg("a+rwx").arg(&bed.dir).status().unwrap();
-    let source = format!("/tmp/verbs-shared-{}", std::process::id());
+    let source = format!("/tmp/verbs-shared-{}", support::unique());
     std::fs::create_dir(&source).unwrap();
     let list = bed.dir.join("mounts.json");
     let mount = json!([{"destination": "/mnt/b", "type": "bind", "source": source, "options": ["rbind"]}]);

@@ -47,7 +47,7 @@ impl Canary {
     pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("tare-canary-{}-{n}", std::process::id()));
+        let dir = std::env::temp_dir().join(format!("tare-canary-{}-{n}", crate::support::unique()));
         std::fs::create_dir(&dir).unwrap();
         mount(Some("canary"), &dir, Some("tmpfs"), MsFlags::empty(), Some("mode=0755")).unwrap();
         for sub in ["sub", "shm", "pts", "net", "a"] {

@@ -58,7 +58,7 @@ impl Bed {
     /// The same with the configuration changed.
     pub fn with(script: &str, change: impl FnOnce(&mut Value)) -> Bed {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let id = format!("verbs-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let id = format!("verbs-{}-{}", super::unique(), NEXT.fetch_add(1, Ordering::Relaxed));
         let dir = std::env::temp_dir().join(&id);
         busybox(&dir.join("bundle/rootfs"));
         std::fs::create_dir(dir.join("bundle/rootfs/run")).unwrap();

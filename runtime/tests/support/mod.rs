@@ -18,6 +18,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -138,12 +139,21 @@ pub struct Case {
 /// A bundle with busybox and the default config: no terminal, a writable root, `true` as the program.
 pub fn case() -> Case {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let id = format!("tare-t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let id = format!("tare-t{}-{}", unique(), NEXT.fetch_add(1, Ordering::Relaxed));
     let dir = std::env::temp_dir().join(&id);
     busybox(&dir.join("rootfs"));
     let mut config = plain_config();
     config["process"]["args"] = json!(["true"]);
     Case { dir, id, config, global: Vec::new() }
+}
+
+/// A word that no other test process has or had: process ids come again, and a run that was killed leaves its folders.
+pub fn unique() -> &'static str {
+    static WORD: OnceLock<String> = OnceLock::new();
+    WORD.get_or_init(|| {
+        let since = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() / 1_000;
+        format!("{}-{:x}", std::process::id(), since % (1 << 40))
+    })
 }
 
 /// Makes a root filesystem of busybox.
