@@ -208,3 +208,22 @@ pub fn core_sched_group() -> io::Result<()> {
     let done = unsafe { libc::prctl(PR_SCHED_CORE, CREATE, 0 as libc::c_ulong, PROCESS_GROUP, 0 as libc::c_ulong) };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+/// Whether this process may still make memory executable that it has written: `None` where the kernel has no such rule.
+#[cfg(test)]
+pub fn can_make_code() -> Option<bool> {
+    const PR_GET_MDWE: libc::c_int = 66;
+    let none = 0 as libc::c_ulong;
+    // SAFETY: this prctl takes numbers only.
+    if unsafe { libc::prctl(PR_GET_MDWE, none, none, none, none) } < 0 {
+        return None;
+    }
+    let (length, private) = (4096, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new mapping at a place of the kernel's choice.
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ | libc::PROT_WRITE, private, -1, 0) };
+    // SAFETY: the page is the one made above, and nobody has a reference into it.
+    let made = unsafe { libc::mprotect(page, length, libc::PROT_READ | libc::PROT_EXEC) } == 0;
+    // SAFETY: as above; it is not used any more.
+    unsafe { libc::munmap(page, length) };
+    Some(made)
+}
