@@ -321,6 +321,7 @@ fn record(bundle: &Bundle, spec: &Spec<'_>, journal: Journal, request: &Request,
         boot_id: journal.boot_id,
         own_pid_namespace: pid_namespace,
         late_hooks: hooks.is_some_and(|h| !h.poststart.is_empty() || !h.poststop.is_empty()),
+        no_process: spec.process.is_none(),
         request: request.clone(),
         undo: journal.undo,
     })
@@ -431,6 +432,9 @@ pub fn start(root: &Path, id: &str) -> Result<()> {
             _ => format!("{id}: cannot start an already running container"),
         })
     })?;
+    if record.no_process {
+        return Err(Error::new(format!("{id}: process: is missing in the config: there is nothing to start")));
+    }
     let answer = dir.open_answer()?;
     let notify = Notify::of(&dir, &record).map_err(Error::new)?;
     // Whoever takes this in has its end of the answer open, so that the answer ends, if only with its death.

@@ -102,6 +102,8 @@ pub struct Record {
     pub own_pid_namespace: bool,
     /// Whether the config has hooks that run after create.
     pub late_hooks: bool,
+    /// Whether the config has no process, so that nothing can be started.
+    pub no_process: bool,
     /// What the plan was compiled for.
     pub request: Request,
     /// The undo list.

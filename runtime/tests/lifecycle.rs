@@ -40,6 +40,25 @@ fn only_what_is_created_can_be_started() {
     case.on("start").refused(&["cannot start a container that has stopped"]);
 }
 
+/// config.md, "process": create needs none, start does, and what cannot be started stays created.
+#[test]
+fn without_a_process_there_is_a_container_and_nothing_to_start() {
+    if !ready() {
+        return;
+    }
+    let case = case().without("", "process");
+    case.create().ok();
+    case.on("start").refused(&["process: is missing in the config"]);
+    assert_eq!(case.status(), "created");
+    assert_ne!(case.pid(), 0);
+    let mnt = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).unwrap();
+    assert_ne!(mnt(&case.pid().to_string()), mnt("self"), "its namespaces are there");
+    case.tare(&["delete", &case.id]).ok();
+    assert_eq!(case.left(), nothing());
+    case.run().refused(&["process: is missing: there is nothing to start"]);
+    assert_eq!(case.left(), nothing());
+}
+
 #[test]
 fn an_id_is_one_containers() {
     if !ready() {
