@@ -54,7 +54,7 @@ fn plural(n: usize) -> String {
 fn cards(out: &mut String, results: &Results) {
     out.push_str("<section class=cards>");
     for column in &results.columns {
-        let [name, version, host] = [&column.name, &column.version, &column.host].map(escape);
+        let [name, version, host] = [&column.name, &column.version, &column.host].map(|text| escape(text));
         let _infallible = write!(out, "<article><h2>{name}</h2><p>{version}<br>{host}</p>");
         for level in [Level::Must, Level::Should, Level::May] {
             bar(out, column, level);
@@ -99,7 +99,7 @@ fn failures(out: &mut String, column: &Column) {
     let _infallible = write!(out, "<details class=lost><summary>{} not obeyed</summary><ul>", rows.len());
     for row in rows {
         let class = if row.level == Level::Must { "fail" } else { "warn" };
-        let [name, title, message] = [&row.name, &row.title, &row.message].map(escape);
+        let [name, title, message] = [&row.name, &row.title, &row.message].map(|text| escape(text));
         let _infallible = write!(
             out,
             "<li><b class={class}>{}</b> <code>{name}</code> {title}<div class=why>{message}</div><pre>{}</pre></li>",
