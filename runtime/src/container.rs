@@ -1,7 +1,8 @@
 //! The life of a container, told as short stories: create, start, kill, delete.
 
-use std::io::Read as _;
+use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -112,7 +113,7 @@ impl Bundle {
         let why = |path: &Path, e: &std::io::Error| Error::new(format!("bundle {}: {}", path.display(), io_text(e)));
         // By its handle: one call tells where it is, however long the path, and what is read is what was found there.
         let (handle, path) = state::resolve(path).map_err(|e| why(path, &e))?;
-        let text = state::read_in(handle.as_fd(), c"config.json", parse::SIZE_LIMIT as u64 + 1);
+        let text = state::read_given(handle.as_fd(), c"config.json", parse::SIZE_LIMIT as u64 + 1);
         let text = text.map_err(|e| why(&path.join("config.json"), &e))?;
         let path = path.into_os_string().into_string().map_err(|_| Error::new("the bundle's path is no UTF-8"))?;
         Ok(Bundle { path, text })
@@ -132,9 +133,8 @@ impl Bundle {
 /// # Errors
 /// What the system says.
 pub fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    std::fs::File::open(path)?.take(parse::SIZE_LIMIT as u64 + 1).read_to_end(&mut text)?;
-    Ok(text)
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    state::read_given(fs::cwd(), &path, parse::SIZE_LIMIT as u64 + 1)
 }
 
 /// What `create` and `run` are asked for.
@@ -321,6 +321,7 @@ fn record(bundle: &Bundle, spec: &Spec<'_>, journal: Journal, request: &Request,
         boot_id: journal.boot_id,
         own_pid_namespace: pid_namespace,
         late_hooks: hooks.is_some_and(|h| !h.poststart.is_empty() || !h.poststop.is_empty()),
+        no_process: spec.process.is_none(),
         request: request.clone(),
         undo: journal.undo,
     })
@@ -431,6 +432,9 @@ pub fn start(root: &Path, id: &str) -> Result<()> {
             _ => format!("{id}: cannot start an already running container"),
         })
     })?;
+    if record.no_process {
+        return Err(Error::new(format!("{id}: process: is missing in the config: there is nothing to start")));
+    }
     let answer = dir.open_answer()?;
     let notify = Notify::of(&dir, &record).map_err(Error::new)?;
     // Whoever takes this in has its end of the answer open, so that the answer ends, if only with its death.

@@ -158,6 +158,21 @@ pub fn kind(path: &CStr) -> Result<u32> {
     stat(path).map(|st| st.st_mode & libc::S_IFMT)
 }
 
+/// The id, as in /proc/self/mountinfo, of the mount that a path leads to (statx(2), `STATX_MNT_ID`). A link at its end is not
+/// followed.
+///
+/// # Errors
+/// The path leads nowhere.
+pub fn mount_id(path: &CStr) -> Result<u64> {
+    let mut st = std::mem::MaybeUninit::<libc::statx>::uninit();
+    let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT;
+    // SAFETY: `path` ends with NUL; `st` is writable and of the right size.
+    let answer = unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, libc::STATX_MNT_ID, st.as_mut_ptr()) };
+    check(Call::statx, answer)?;
+    // SAFETY: statx succeeded, so it filled the structure.
+    Ok(unsafe { st.assume_init() }.stx_mnt_id)
+}
+
 /// The magic number of the filesystem that a file is on (fstatfs(2)).
 pub fn filesystem(fd: BorrowedFd<'_>) -> Result<i64> {
     let mut st = std::mem::MaybeUninit::<libc::statfs>::uninit();

@@ -136,19 +136,19 @@ fn explain(error: Error) -> Error {
 
 /// Whether a container may start in this cgroup.
 fn fit(group: &Group, dir: &Dir, existed: bool) -> Result<()> {
+    if existed && group.version == Version::V2 {
+        let kind = dir.read("cgroup.type")?;
+        if kind != "domain" {
+            let error = Error::refused(format!("no container can start in {}: cgroup.type is \"{kind}\"", dir.path()));
+            return Err(error
+                .hint("a threaded cgroup, and one below or with threaded ones, is not made for processes of its own"));
+        }
+    }
     if existed && !is_empty(dir.path())? {
         return Err(Error::refused(format!("container's cgroup is not empty: {} holds processes", dir.path())));
     }
     let frozen = match group.version {
-        Version::V2 => {
-            if existed && dir.read("cgroup.type")? != "domain" {
-                return Err(Error::refused(format!(
-                    "{} is a threaded cgroup, which no container can start in",
-                    dir.path()
-                )));
-            }
-            dir.read("cgroup.events")?.lines().any(|l| l == "frozen 1")
-        }
+        Version::V2 => dir.read("cgroup.events")?.lines().any(|l| l == "frozen 1"),
         Version::V1 if group.controllers.iter().any(|c| c == "freezer") => dir.read("freezer.state")? != "THAWED",
         Version::V1 => false,
     };
