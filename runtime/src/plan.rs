@@ -295,3 +295,14 @@ impl Lanes {
         Plan { steps, slots: self.slots }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_small() {
+        // A plan has a hundred of them, which are moved about while it is made: what is rare and large is boxed.
+        assert!(size_of::<Step>() <= 176, "{} bytes", size_of::<Step>());
+    }
+}

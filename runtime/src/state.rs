@@ -102,6 +102,8 @@ pub struct Record {
     pub own_pid_namespace: bool,
     /// Whether the config has hooks that run after create.
     pub late_hooks: bool,
+    /// Whether the config has no process, so that nothing can be started.
+    pub no_process: bool,
     /// What the plan was compiled for.
     pub request: Request,
     /// The undo list.
@@ -149,7 +151,7 @@ pub fn create(root: &Path, id: &str) -> Result<Dir> {
     // A command that deletes by force may have been here before the lock was, and another that creates: what has the name by
     // then is that one's, unless it comes later to the lock than we.
     let dir = match dir {
-        Ok(dir) if dir.file("journal.json").exists() => {
+        Ok(dir) if fs::exists_in(dir.fd.as_fd(), c"journal.json") => {
             dir.unlock();
             return Err(StateError::new(format!("{id}: container with given ID already exists")));
         }

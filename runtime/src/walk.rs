@@ -268,7 +268,8 @@ impl<'p> Walker<'p> {
                 // Init may have failed first, and the parent's failure be no more than the echo of it.
                 self.hear_failure()?;
                 let hook = matches!(step.act, Act::Parent(ParentOp::Hook(_)));
-                return Err(WalkError { hook, ..sentence(format!("{}: {}", step.from, failed.text)) });
+                let field = failed.about.map_or_else(|| step.from.to_string(), str::to_owned);
+                return Err(WalkError { hook, ..sentence(format!("{field}: {}", failed.text)) });
             }
             watch.ends(n);
             if self.edges.awaited[n]
@@ -308,7 +309,8 @@ impl<'p> Walker<'p> {
                 let hint = into.and_then(|_| cgroup::enter_hint(fault.errno));
                 let failed = parent::Failed::from(fault);
                 return Err(match hint {
-                    Some(hint) => failed.hint(hint),
+                    // It was the namespaces' step, and they were not what the kernel minded.
+                    Some(hint) => failed.hint(hint).about("linux.cgroupsPath"),
                     None => failed,
                 });
             }

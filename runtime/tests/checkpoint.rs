@@ -248,7 +248,8 @@ fn flags_of_restore_reach_criu() {
     restore(&case, &fake, &["--lsm-mount-context", "u:r:t:s0"]);
     assert_eq!(fake.option(63), [json!("u:r:t:s0")]);
     for bundle in ["--bundle", "-b"] {
-        let rest = ["--no-pivot", "--no-new-keyring", "--no-subreaper", "--preserve-fds", "0", "--strict", "-d", "--detach"];
+        let rest =
+            ["--no-pivot", "--no-new-keyring", "--no-subreaper", "--preserve-fds", "0", "--strict", "-d", "--detach"];
         restore(&case, &fake, &[&[bundle, case.dir.to_str().unwrap()], &rest[..]].concat());
         assert_eq!(fake.option(13), [json!(case.rootfs().to_str().unwrap())], "the bundle's root");
     }

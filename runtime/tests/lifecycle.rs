@@ -15,7 +15,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
-use support::{Case, case, ready};
+use support::{Case, case, ready, slowness};
 
 fn sleeper() -> Case {
     case().args(&["sleep", "100"])
@@ -38,6 +38,25 @@ fn only_what_is_created_can_be_started() {
     case.tare(&["kill", &case.id, "9"]).ok();
     case.until("stopped", || case.status() == "stopped");
     case.on("start").refused(&["cannot start a container that has stopped"]);
+}
+
+/// config.md, "process": create needs none, start does, and what cannot be started stays created.
+#[test]
+fn without_a_process_there_is_a_container_and_nothing_to_start() {
+    if !ready() {
+        return;
+    }
+    let case = case().without("", "process");
+    case.create().ok();
+    case.on("start").refused(&["process: is missing in the config"]);
+    assert_eq!(case.status(), "created");
+    assert_ne!(case.pid(), 0);
+    let mnt = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).unwrap();
+    assert_ne!(mnt(&case.pid().to_string()), mnt("self"), "its namespaces are there");
+    case.tare(&["delete", &case.id]).ok();
+    assert_eq!(case.left(), nothing());
+    case.run().refused(&["process: is missing: there is nothing to start"]);
+    assert_eq!(case.left(), nothing());
 }
 
 #[test]
@@ -215,7 +234,7 @@ fn a_create_that_was_killed_leaves_what_delete_force_removes() {
         let deleted = case.tare(&["delete", "--force", &case.id]);
         assert_eq!(deleted.code, 0, "round {round}, killed after {delay:?}: {}", deleted.err);
         // An orphaned init sees the end of its pipe and goes by itself.
-        let end = std::time::Instant::now() + Duration::from_secs(2);
+        let end = std::time::Instant::now() + Duration::from_secs(2) * slowness();
         while case.left() != nothing() && std::time::Instant::now() < end {
             std::thread::sleep(Duration::from_millis(2));
         }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 
 use crate::attacker;
-use crate::support::{Case, TARE, case, ready, run};
+use crate::support::{Case, TARE, case, ready, run, slowness};
 
 /// All capabilities that the caller has: an attacker who may mount.
 fn everything() -> Vec<&'static str> {
@@ -80,7 +80,7 @@ impl Runtime {
 
 #[track_caller]
 fn until(said: &Path, line: &str) {
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(18);
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(18) * slowness();
     while !std::fs::read_to_string(said).unwrap().contains(line) {
         assert!(std::time::Instant::now() < end, "{line:?} is not in: {}", std::fs::read_to_string(said).unwrap());
         std::thread::sleep(std::time::Duration::from_millis(5));
