@@ -487,6 +487,31 @@ fn a_killed_shim_leaves_nothing_after_delete() {
 }
 
 #[test]
+fn a_shim_whose_starter_is_killed_before_its_answer_ends() {
+    if !have(NEEDS) {
+        return;
+    }
+    let home = Home::new();
+    make_rootfs(&home.0.join("root"));
+    write_bundle(&home, "early", &["/bin/true"], false, |_| {});
+    // An output that takes nothing: the starter has made its shim and waits to print the address.
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    fs::File::from(writer.try_clone().unwrap()).write_all(&[0; 1 << 16]).unwrap();
+    let mut start = action(&home, "early", "start").stdout(std::process::Stdio::from(writer)).spawn().unwrap();
+    drop(start.stdin.take());
+    let address = home.0.join("state/early/address");
+    let noted = wait_for("the address", || fs::read_to_string(&address).ok().filter(|text| !text.is_empty()));
+    let socket = PathBuf::from(noted.strip_prefix("unix://").unwrap());
+    Client::connect(&socket).call::<ConnectResponse>("Connect", &id("early")).unwrap();
+    start.kill().unwrap();
+    start.wait().unwrap();
+    let mark = format!("{}/", home.0.display());
+    wait_for("the shim's end", || common::processes_with(&mark).is_empty().then_some(()));
+    assert!(!socket.exists());
+    drop(reader);
+}
+
+#[test]
 fn two_deletes_at_once_do_not_disturb_each_other() {
     if !have(NEEDS) {
         return;
