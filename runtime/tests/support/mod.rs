@@ -33,6 +33,16 @@ const BUSYBOX: &str = "/bin/busybox";
 /// No command of these tests takes long; a hang is a failure.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How often as long as on an ordinary machine something may take here: `TARE_TEST_SLOWNESS`, which the emulated one sets.
+pub fn slowness() -> u32 {
+    std::env::var("TARE_TEST_SLOWNESS").ok().and_then(|n| n.parse().ok()).unwrap_or(1)
+}
+
+/// What no command and no event of these tests takes.
+pub fn patience() -> Duration {
+    PATIENCE * slowness()
+}
+
 /// Whether these tests can run here. Without that they fail where CI asks for them, else they say that they are skipped.
 pub fn ready() -> bool {
     let missing = if !nix::unistd::geteuid().is_root() {
@@ -82,7 +92,7 @@ pub fn run(command: &mut Command) -> Output {
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn().unwrap();
     let mut pipes = [Pipe::of(child.stdout.take().unwrap()), Pipe::of(child.stderr.take().unwrap())];
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + patience();
     let status = loop {
         let ended = child.try_wait().unwrap();
         // A created container keeps the pipes open: what was written by now is all there is to be.
@@ -94,7 +104,7 @@ pub fn run(command: &mut Command) -> Output {
             let group = nix::unistd::Pid::from_raw(-i32::try_from(child.id()).unwrap());
             let _ = nix::sys::signal::kill(group, nix::sys::signal::Signal::SIGKILL);
             let _ = child.wait();
-            panic!("still not done after {PATIENCE:?}: {command:?}");
+            panic!("still not done after {:?}: {command:?}", patience());
         }
         std::thread::sleep(Duration::from_millis(2));
     };
@@ -351,9 +361,23 @@ impl Case {
     /// Waits until something is so.
     #[track_caller]
     pub fn until(&self, what: &str, so: impl Fn() -> bool) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + patience();
         while !so() {
             assert!(Instant::now() < end, "waited in vain: {what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits until nothing of the container is left, and says what is.
+    #[track_caller]
+    pub fn until_nothing_is_left(&self) {
+        let end = Instant::now() + patience();
+        loop {
+            let left = self.left();
+            if left.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < end, "still there: {left:?}");
             std::thread::sleep(Duration::from_millis(5));
         }
     }
