@@ -119,7 +119,7 @@ fn look(bed: &Bed, verb: &str, harm: Harm, model: &Model, outcome: &Outcome, rul
     }
     if matches!((harm, outcome.code), (Harm::Errno(_), Some(1..)))
         && matches!(verb, "create" | "exec")
-        && bed.has_pid_file()
+        && bed.has_pid_file(verb)
     {
         broken("e", format!("failed with {:?} and left a pid file", outcome.said));
     }

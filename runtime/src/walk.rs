@@ -268,7 +268,8 @@ impl<'p> Walker<'p> {
                 // Init may have failed first, and the parent's failure be no more than the echo of it.
                 self.hear_failure()?;
                 let hook = matches!(step.act, Act::Parent(ParentOp::Hook(_)));
-                return Err(WalkError { hook, ..sentence(format!("{}: {}", step.from, failed.text)) });
+                let field = failed.about.map_or_else(|| step.from.to_string(), str::to_owned);
+                return Err(WalkError { hook, ..sentence(format!("{field}: {}", failed.text)) });
             }
             watch.ends(n);
             if self.edges.awaited[n]
@@ -308,7 +309,8 @@ impl<'p> Walker<'p> {
                 let hint = into.and_then(|_| cgroup::enter_hint(fault.errno));
                 let failed = parent::Failed::from(fault);
                 return Err(match hint {
-                    Some(hint) => failed.hint(hint),
+                    // It was the namespaces' step, and they were not what the kernel minded.
+                    Some(hint) => failed.hint(hint).about("linux.cgroupsPath"),
                     None => failed,
                 });
             }
@@ -351,7 +353,14 @@ impl<'p> Walker<'p> {
         let mut failed = None;
         loop {
             let child = self.child.as_mut().ok_or_else(lost)?;
-            let Some(message) = wire::receive(child.rx.as_fd()).map_err(fault)? else { return Err(lost()) };
+            // Init, if it is there, holds the pipe as well: only the joiner's own end tells that nobody will say who init is.
+            // An init that is not known ends by itself when this end of its pipe is closed.
+            let fds = [(child.rx.as_fd(), libc::POLLIN), (child.pidfd.as_fd(), libc::POLLIN)];
+            let heard = match fs::poll(fds, -1).map_err(fault)? {
+                [0, _] => last_word(child.rx.as_fd()),
+                _ => wire::receive(child.rx.as_fd()),
+            };
+            let Some(message) = heard.map_err(fault)? else { return Err(lost()) };
             let by_joiner = plan.steps.get(usize::from(message.step)).is_some_and(|s| s.act.lane() == Lane::Joiner);
             match message.word {
                 Word::Pid => {

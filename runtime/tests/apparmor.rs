@@ -27,7 +27,7 @@ impl Profile {
             return None;
         }
         let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let profile = Profile(format!("tare-t{}-{next}", std::process::id()));
+        let profile = Profile(format!("tare-t{}-{next}", support::unique()));
         profile.parse("--replace");
         Some(profile)
     }

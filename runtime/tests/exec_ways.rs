@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::json;
-use support::{Case, Output, case, ready};
+use support::{Case, Output, case, ready, slowness};
 
 fn sleeper() -> Case {
     case().args(&["sleep", "1000"])
@@ -187,7 +187,7 @@ fn a_process_in_the_wrong_cgroup_is_never_run() {
         format!("mount --bind {} {} && exec {} {}", other.display(), own.display(), support::TARE, words.join(" "));
     let said = support::run(Command::new("unshare").args(["-m", "sh", "-c", &script]).current_dir(&case.dir));
     let procs = std::fs::read_to_string(other.join("cgroup.procs")).unwrap();
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(5) * slowness();
     while std::fs::remove_dir(&other).is_err() && std::time::Instant::now() < until {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }

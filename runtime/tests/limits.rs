@@ -426,7 +426,7 @@ fn kernel_takes(controller: &str, file: &str, value: &str) -> Result<(), String>
     if unified && controller != "cgroup" {
         let _ = std::fs::write(format!("{mount}/cgroup.subtree_control"), format!("+{controller}"));
     }
-    let dir = PathBuf::from(format!("{mount}/tare-limits-{}-{file}", std::process::id()));
+    let dir = PathBuf::from(format!("{mount}/tare-limits-{}-{file}", support::unique()));
     std::fs::create_dir(&dir).unwrap();
     let path = dir.join(file);
     let answer = match path.exists() {
@@ -437,10 +437,20 @@ fn kernel_takes(controller: &str, file: &str, value: &str) -> Result<(), String>
     answer
 }
 
+fn code(text: &str) -> String {
+    if text.is_empty() { "—".to_owned() } else { format!("`{text}`") }
+}
+
 fn row(name: &str, file: &str, cells: [&str; 4], test: &str) {
-    let code = |text: &str| if text.is_empty() { "—".to_owned() } else { format!("`{text}`") };
     let [asked, got, then, changed] = cells.map(code);
-    println!("| {name} | {} | {asked} | {got} | {then} | {changed} | `limits::{test}` |", code(file));
+    // Of one that systemd was told of, there is more to say: `Held::reloaded`.
+    let more = if by_systemd() { " — | — |" } else { "" };
+    println!("| {name} | {} | {asked} | {got} | {then} | {changed} |{more} `limits::{test}` |", code(file));
+}
+
+/// Whatever systemd does not know of, or knows otherwise, it sets back now.
+fn daemon_reload() {
+    assert!(std::process::Command::new("systemctl").arg("daemon-reload").status().unwrap().success());
 }
 
 /// The key's value in a resources object, as short as it can be told.
@@ -516,6 +526,40 @@ struct Held {
     dir: PathBuf,
     file: &'static str,
     said: String,
+    /// What the row has to say before the reload.
+    cells: [String; 3],
+    known: String,
+}
+
+impl Held {
+    /// What the file says after a reload, which is the same but for three things that systemd can only say in its own way.
+    fn reloaded(self, test: &str) {
+        let now = said(&self.dir, self.file, &self.said);
+        match self.name {
+            // It counts quotas in hundredths of a second, and rounds them up.
+            "cpu.period" => assert!(quota(&now) >= quota(&self.said), "{now}"),
+            // No tasks at all it cannot say. Neither number lets init make another.
+            "pids.limit 0" => assert_eq!(now, "1"),
+            // It has its own scale of BFQ's weights.
+            "blockIO.weight" | "blockIO.weightDevice[].weight" if self.file == "io.bfq.weight" => {
+                assert!(weight(&now) >= weight(&self.said), "{}: {now}", self.name);
+            }
+            _ => assert_eq!(now, self.said, "{}: {} after daemon-reload; {}", self.name, self.file, self.case.id),
+        }
+        let [asked, got, then] = self.cells.map(|cell| code(&cell));
+        let (name, file, said, known, now) = (self.name, self.file, self.said, code(&self.known), code(&now));
+        println!("| {name} | `{file}` | {asked} | {got} | {then} | `{said}` | {known} | {now} | `limits::{test}` |");
+    }
+}
+
+/// The share of a processor that a line of `cpu.max` gives.
+fn quota(line: &str) -> f64 {
+    let words: Vec<f64> = line.split(' ').map(|word| word.parse().unwrap_or(f64::INFINITY)).collect();
+    words[0] / words[1]
+}
+
+fn weight(line: &str) -> u32 {
+    line.rsplit(' ').next().and_then(|word| word.parse().ok()).unwrap_or_default()
 }
 
 fn hold(key: &'static Key, disk: &(String, String), test: &str) -> Option<Held> {
@@ -554,11 +598,12 @@ fn hold(key: &'static Key, disk: &(String, String), test: &str) -> Option<Held> 
     update(&case, &change).ok();
     let after = said(&dir, file, if second.is_empty() { &first } else { &second });
     assert_eq!(after, second, "{}: {file} after update", key.name);
-    let held = Held { name: key.name, dir, file, said: after.clone(), case };
-    let known = if by_systemd() { known_to_systemd(&held.case, file) } else { String::new() };
-    let told = if known.is_empty() { after } else { format!("{after}` `{known}") };
-    row(key.name, file, [&asked[0], &before, &asked[1], &told], test);
-    Some(held)
+    let known = if by_systemd() { known_to_systemd(&case, file) } else { String::new() };
+    if !by_systemd() {
+        row(key.name, file, [&asked[0], &before, &asked[1], &after], test);
+    }
+    let [create, change] = asked;
+    Some(Held { name: key.name, dir, file, said: after, case, cells: [create, before, change], known })
 }
 
 fn table(keys: &'static [Key], test: &str) {
@@ -568,14 +613,8 @@ fn table(keys: &'static [Key], test: &str) {
     let disk = disk();
     let held: Vec<Held> = keys.iter().filter_map(|key| hold(key, &disk, test)).collect();
     if by_systemd() {
-        // Whatever systemd does not know of, or knows otherwise, it sets back now.
-        assert!(std::process::Command::new("systemctl").arg("daemon-reload").status().unwrap().success());
-        // It counts quotas in hundredths of a second, and has its own scale of BFQ's weights.
-        let rounded = ["cpu.period", "blockIO.weightDevice[].weight"];
-        for held in held.into_iter().filter(|held| !rounded.contains(&held.name)) {
-            let now = said(&held.dir, held.file, &held.said);
-            assert_eq!(now, held.said, "{}: {} after daemon-reload; {}", held.name, held.file, held.case.id);
-        }
+        daemon_reload();
+        held.into_iter().for_each(|held| held.reloaded(test));
     }
 }
 
@@ -661,6 +700,10 @@ fn devices() {
     assert_eq!(before, (listed.to_owned(), "read true, write false".to_owned()));
     update(&case, r#"{"devices":[{"allow":true}],"pids":{"limit":50}}"#).ok();
     assert_eq!((list(), tries()), before);
+    if by_systemd() {
+        daemon_reload();
+        assert_eq!((list(), tries()), before, "after daemon-reload");
+    }
     let told = format!("{}: {}", before.0, before.1);
     row("devices", file, ["c 1:11 r", &told, "all (update leaves devices alone)", &told], "devices");
     let free = with(r#"{"devices":[{"allow":true}]}"#);

@@ -17,7 +17,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
-use support::{Case, TARE, case, ready, run};
+use support::{Case, TARE, case, ready, run, slowness};
 
 const SHORT: Duration = Duration::from_secs(12);
 
@@ -179,7 +179,7 @@ fn exec_races_the_end_of_the_container() {
         let _ = kill(Pid::from_raw(case.pid()), Signal::SIGKILL);
         let begin = Instant::now();
         let out = exec.wait_with_output().unwrap();
-        assert!(begin.elapsed() < Duration::from_secs(5), "exec took {:?}", begin.elapsed());
+        assert!(begin.elapsed() < Duration::from_secs(5) * slowness(), "exec took {:?}", begin.elapsed());
         let said = String::from_utf8_lossy(&out.stderr);
         match out.status.code() {
             Some(0) => entered += 1,
@@ -219,11 +219,11 @@ fn eight_creators_and_deleters_of_one_id() {
         }
         if n % 10 == 0 {
             case.tare(&["delete", "--force", &case.id]).ok();
-            case.until("nothing is left", || case.left() == nothing());
+            case.until_nothing_is_left();
         }
     });
     case.tare(&["delete", "--force", &case.id]).ok();
-    case.until("nothing is left", || case.left() == nothing());
+    case.until_nothing_is_left();
 }
 
 #[test]
@@ -285,11 +285,11 @@ fn a_create_that_hangs_does_not_hang_others() {
     assert_eq!(case.tare(&["state", &case.id]).code, 0);
     let begin = Instant::now();
     case.tare(&["delete", "--force", &case.id]).refused(&["another command"]);
-    assert!(begin.elapsed() < Duration::from_secs(18), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(18) * slowness(), "{:?}", begin.elapsed());
     create.kill().unwrap();
     create.wait().unwrap();
     case.tare(&["delete", "--force", &case.id]).ok();
-    case.until("nothing is left", || case.left() == nothing());
+    case.until_nothing_is_left();
 }
 
 #[test]
@@ -328,7 +328,7 @@ fn a_container_of_one_process() {
     started(&case);
     let begin = Instant::now();
     let out = case.tare(&["exec", &case.id, "true"]);
-    assert!(out.code != 0 && begin.elapsed() < Duration::from_secs(5), "{out:?}");
+    assert!(out.code != 0 && begin.elapsed() < Duration::from_secs(5) * slowness(), "{out:?}");
     assert_eq!(case.status(), "running");
     case.tare(&["delete", "--force", &case.id]).ok();
     assert_eq!(case.left(), nothing());
@@ -361,7 +361,7 @@ fn a_runtime_that_may_make_few_processes() {
             assert_eq!(case.left(), nothing(), "pids.max {limit}: {out:?}");
         }
         case.tare(&["delete", "--force", &case.id]).ok();
-        case.until("nothing is left", || case.left() == nothing());
+        case.until_nothing_is_left();
     }
     case.until("the cgroup goes", || std::fs::remove_dir(&group).is_ok() || !group.exists());
     assert!(made > 0 && refused > 0, "{made} made, {refused} refused");
@@ -528,7 +528,7 @@ fn an_init_that_cannot_die_is_told_of_in_time() {
     server.join().unwrap();
     let begin = Instant::now();
     let out = case.tare(&["delete", "--force", &case.id]);
-    assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(15) * slowness(), "{:?}", begin.elapsed());
     out.refused(&["does not die"]);
     assert!(case.state_dir().join("journal.json").exists());
     // The connection ends, and with it every wait.

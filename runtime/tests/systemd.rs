@@ -276,6 +276,34 @@ fn a_unit_that_has_failed_gives_way_and_one_that_runs_does_not() {
     assert!(said.contains("Unit tare-box.scope was already loaded"), "{said}");
 }
 
+/// Between one socket and the next there is a stale one, and for a moment none.
+#[test]
+fn a_systemd_whose_socket_is_made_anew_is_asked_again() {
+    let unit = Fake::new("socket", |_, _, _| Does::Leaves).unit();
+    let socket = unit.manager.socket.clone();
+    drop(UnixListener::bind(&socket).unwrap());
+    let comes = std::thread::spawn(move || {
+        std::thread::sleep(SHORT / 4);
+        std::fs::remove_file(socket).unwrap();
+        std::thread::sleep(SHORT / 2);
+        Fake::new("socket", |member, serial, _| usual(member, serial))
+    });
+    systemd::start(&unit, Some(1)).unwrap();
+    assert_eq!(comes.join().unwrap().called(), ["StartTransientUnit"]);
+}
+
+/// One that goes for good, as a user's does at the last logout, is not waited for as long.
+#[test]
+fn a_systemd_that_goes_for_good_is_missed() {
+    let fake = Fake::new("goes", |_, _, _| Does::Leaves);
+    let unit = fake.unit();
+    drop(fake);
+    let begun = Instant::now();
+    let error = systemd::start(&unit, Some(1)).unwrap_err();
+    assert!(error.text.contains("connect: no such file or directory"), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
 #[test]
 fn a_systemd_that_executes_itself_anew_is_asked_again() {
     // It has taken the first call, and what it made is there.

@@ -34,7 +34,7 @@ struct Own(PathBuf);
 
 impl Own {
     fn new(name: &str) -> Own {
-        let path = Path::new(ROOT).join(format!("tare-unified-{}-{name}", std::process::id()));
+        let path = Path::new(ROOT).join(format!("tare-unified-{}-{name}", support::unique()));
         std::fs::create_dir(&path).unwrap();
         Own(path)
     }
@@ -165,9 +165,7 @@ fn what_can_hold_no_processes_is_refused() {
     std::fs::write(own.0.join("t/cgroup.type"), "threaded").unwrap();
     for name in ["t", "new", "t/new"] {
         let said = case().set("/linux/cgroupsPath", own.below(name)).run().refused(&["linux.cgroupsPath", "threaded"]);
-        // Of one that is there its processes cannot be read, and it counts as not empty.
-        let known = ["cgroup.type", "is a threaded cgroup", "is not empty"];
-        assert!(known.iter().any(|k| said.contains(k)), "{name}: {said}");
+        assert!(said.contains("cgroup.type"), "{name}: {said}");
         assert_eq!(own.0.join(name).exists(), name == "t", "{name} is as it was");
     }
     std::fs::remove_dir(own.0.join("t")).unwrap();

@@ -552,6 +552,35 @@ fn diff_tells_drift_and_nothing_else() {
 }
 
 #[test]
+fn shares_of_who_is_idle_are_no_drift_and_come_back() {
+    let idle =
+        ["/sys/fs/cgroup/cpu/cpu.idle", "/sys/fs/cgroup/system.slice/cpu.idle", "/sys/fs/cgroup/init.scope/cpu.idle"];
+    if !is_root() || !idle.iter().any(|path| std::path::Path::new(path).exists()) {
+        return;
+    }
+    let bed = Bed::with(FOREVER, |config| config["linux"]["resources"]["cpu"] = json!({"shares": 512}));
+    bed.started();
+    // The same share, as either version tells it.
+    let share = || {
+        let cgroup = bed.cgroup("cpu");
+        ["cpu.shares", "cpu.weight"].iter().find_map(|file| std::fs::read_to_string(cgroup.join(file)).ok()).unwrap()
+    };
+    let planned = share();
+    for (change, is) in [
+        (&["--cpu-idle", "1"][..], None),
+        (&["--cpu-share", "256"], None),
+        (&["--cpu-share", "512"], None),
+        (&["--cpu-idle", "0"], Some(&planned)),
+        (&["--cpu-idle", "1", "--cpu-share", "2048"], None),
+        (&["--cpu-idle", "0", "--cpu-share", "512"], Some(&planned)),
+    ] {
+        bed.tare(&[&["update"], change, &["ID"]].concat()).ok();
+        assert_eq!(bed.tare(&["diff", "ID"]).ok(), "as planned\n", "after {change:?}");
+        assert!(is.is_none_or(|is| *is == share()), "after {change:?}: {}", share());
+    }
+}
+
+#[test]
 fn gc_removes_what_nobody_can_delete() {
     if !is_root() {
         return;
@@ -606,12 +635,12 @@ fn what_the_runtime_opens_is_not_shared_with_the_host() {
         let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
         config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
         (config["linux"]["uidMappings"], config["linux"]["gidMappings"]) = (map.clone(), map);
-        let source = format!("/tmp/verbs-shared-{}", std::process::id());
+        let source = format!("/tmp/verbs-shared-{}", support::unique());
         let bind = json!({"destination": "/mnt/a", "type": "bind", "source": source, "options": ["rbind"]});
         config["mounts"].as_array_mut().unwrap().push(bind);
     });
     std::process::Command::new("chmod").arg("-R").arg("a+rwx").arg(&bed.dir).status().unwrap();
-    let source = format!("/tmp/verbs-shared-{}", std::process::id());
+    let source = format!("/tmp/verbs-shared-{}", support::unique());
     std::fs::create_dir(&source).unwrap();
     let list = bed.dir.join("mounts.json");
     let mount = json!([{"destination": "/mnt/b", "type": "bind", "source": source, "options": ["rbind"]}]);

@@ -3,19 +3,17 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
-use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, pipe2, setpgid};
 
 use crate::bootstrap::{self, Bootstrap};
 use crate::cli::Arguments;
 use crate::options::Options;
 use crate::serve::{self, Place};
-use crate::{bundle, sha256, sys};
+use crate::{bundle, sha256, socket, sys};
 
 /// Where sockets go when the engine does not say.
 pub const SOCKET_DIR: &str = "/run/containerd/s";
@@ -42,7 +40,7 @@ pub fn start(arguments: &Arguments) -> Result<Vec<u8>, String> {
     let grpc = if arguments.address.is_empty() { &said.grpc_address } else { &arguments.address };
     let place = place(&said, grpc, &arguments.namespace, group.as_deref().unwrap_or(&arguments.id));
     let address = format!("unix://{}", place.display());
-    let listener = listen(&place).map_err(|e| format!("socket {}: {e}", place.display()))?;
+    let listener = socket::listen(&place).map_err(|e| format!("socket {}: {e}", place.display()))?;
     if let Some(Err(text)) = listener.map(|l| become_shim(arguments, &said, l, &place)) {
         // Nobody will ever answer there.
         let _ = fs::remove_file(&place);
@@ -76,38 +74,6 @@ fn joined(parts: &[&str]) -> String {
     format!("{}{}", if rooted { "/" } else { "" }, clean.join("/"))
 }
 
-/// Binds the socket. `None` when a living shim has it; a dead one's is taken over.
-fn listen(path: &Path) -> io::Result<Option<UnixListener>> {
-    if let Some(dir) = path.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    }
-    // The mode must be right from the first moment, so it is the mask that sets it.
-    let mask = umask(Mode::from_bits_truncate(0o177));
-    let bound = bind(path);
-    umask(mask);
-    bound
-}
-
-fn bind(path: &Path) -> io::Result<Option<UnixListener>> {
-    // A second try after a dead shim's socket was removed; a third if somebody else was faster than us.
-    for _ in 0..3 {
-        match UnixListener::bind(path) {
-            Ok(listener) => return Ok(Some(listener)),
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse => {}
-            Err(e) => return Err(e),
-        }
-        match sys::connect(path) {
-            Ok(_) => return Ok(None),
-            // It lives and is behind with its work.
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-            Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)?,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Err(io::ErrorKind::AddrInUse.into())
-}
-
 /// Forks. The parent returns when the child has said that it serves; the child never returns.
 fn become_shim(arguments: &Arguments, said: &Bootstrap, listener: UnixListener, place: &Path) -> Result<(), String> {
     let (heard, tell) = pipe2(OFlag::O_CLOEXEC).map_err(|e| format!("pipe: {e}"))?;
@@ -115,7 +81,8 @@ fn become_shim(arguments: &Arguments, said: &Bootstrap, listener: UnixListener, 
     match sys::fork().map_err(|e| format!("fork: {e}"))? {
         None => {
             drop(heard);
-            let code = match detach(&options) {
+            let owned = || socket::own(&listener).map_err(|e| format!("listen: {e}"));
+            let code = match detach(&options).and_then(|()| owned()) {
                 Ok(()) => serve_for_ever(arguments, said, listener, place, tell),
                 Err(text) => complain(tell, &text),
             };

@@ -118,6 +118,23 @@ fn a_created_container_can_be_killed_or_deleted() {
 }
 
 #[test]
+fn a_real_time_signal_is_an_end_like_any_other() {
+    if !have(NEEDS) {
+        return;
+    }
+    let mut shim = Shim::start("rt", &["/bin/sleep", "100"]);
+    shim.run("rt");
+    // SIGRTMIN+3, with which engines ask a container's systemd to end. The init of a pid namespace ignores what it does not
+    // handle, so it is an exec that dies of it.
+    shim.add_exec("rt", "e", &["/bin/sleep", "50"]).unwrap();
+    shim.client.call::<PidResponse>("Start", &process("rt", "e")).unwrap();
+    shim.kill("rt", "e", 37).unwrap();
+    assert_eq!(shim.wait("rt", "e"), 128 + 37);
+    shim.kill("rt", "", 9).unwrap();
+    assert_eq!(shim.wait("rt", ""), 137, "nor does it hide the ends that come after it");
+}
+
+#[test]
 fn a_failed_create_says_why_and_leaves_nothing() {
     if !have(NEEDS) {
         return;
@@ -314,14 +331,9 @@ fn a_terminal_works_and_is_resized() {
     read_until(&mut out, "24 80");
     assert_eq!(shim.wait("tty", ""), 0);
     shim.client.call::<DeleteResponse>("Delete", &process("tty", "")).unwrap();
-    assert_eq!(
-        fs::read_dir(&shim.home.0)
-            .unwrap()
-            .flatten()
-            .filter(|e| e.file_name().to_string_lossy().starts_with('c'))
-            .count(),
-        0
-    );
+    let console = format!("c{}-", shim.pid);
+    let mut names = fs::read_dir(&shim.home.0).unwrap().flatten().map(|entry| entry.file_name());
+    assert!(!names.any(|name| name.to_string_lossy().starts_with(&console)), "the terminal's socket is gone");
 }
 
 #[test]
@@ -439,6 +451,42 @@ fn a_killed_shim_leaves_nothing_after_delete() {
     let state = shim.home.0.join("runtime/test/dead");
     assert!(!state.exists(), "the runtime's state is gone");
     assert!(action(&shim.home, "dead", "delete").output().unwrap().status.success(), "a second time is no error");
+}
+
+#[test]
+fn two_deletes_at_once_do_not_disturb_each_other() {
+    if !have(NEEDS) {
+        return;
+    }
+    let mut shim = Shim::start("two", &["/bin/sleep", "100"]);
+    let (log, real) = (shim.home.0.join("lines"), common::which(&common::runtime()).unwrap());
+    // Slow enough that the second one surely meets the first one's.
+    let slow = format!(
+        "#!/bin/sh\ncase $* in *delete*) echo \"$@\" >>{}; sleep 0.5;; esac\nexec {} \"$@\"\n",
+        log.display(),
+        real.display()
+    );
+    let slow = common::script(&shim.home.0.join("slow"), &slow);
+    let request =
+        CreateRequest { options: Some(common::runc_options(&shim.home, &slow)), ..shim.create_request("two") };
+    shim.client.call::<PidResponse>("Create", &request).unwrap();
+    shim.client.call::<PidResponse>("Start", &process("two", "")).unwrap();
+    // What tells a socket that is served from one that somebody still holds open.
+    let stream = std::os::unix::net::UnixStream::connect(&shim.socket).unwrap();
+    assert_eq!(
+        containerd_shim_tare::sys::peer_pid(&stream).unwrap(),
+        shim.pid,
+        "the socket is the shim's, not the starter's"
+    );
+    common::signal(shim.pid, "-KILL");
+    wait_for("the shim's end", || (!shim.is_alive()).then_some(()));
+    let deletes: Vec<_> = (0..3).map(|_| action(&shim.home, "two", "delete").spawn().unwrap()).collect();
+    for delete in deletes {
+        let output = delete.wait_with_output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    }
+    assert_eq!(fs::read_to_string(log).unwrap().lines().count(), 1, "the others find nothing left to do");
+    assert!(!shim.home.0.join("runtime/test/two").exists());
 }
 
 #[test]
@@ -626,22 +674,45 @@ fn id_mapped_layers_belong_to_the_containers_users() {
 }
 
 #[test]
-fn a_serving_shim_has_few_capabilities() {
+fn a_serving_shim_is_confined_and_its_runtime_is_not() {
     if !have(NEEDS) {
         return;
     }
-    let shim = Shim::start("caps", &["/bin/true"]);
-    let set = |pid: &str, name: &str| {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let line = status.lines().find_map(|l| l.strip_prefix(name)).unwrap();
+    let mut shim = Shim::start("caps", &["/bin/true"]);
+    let number = |status: &str, name: &str| {
+        let line = status.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_else(|| panic!("{name}: {status}"));
         u64::from_str_radix(line.trim_start_matches(':').trim(), 16).unwrap()
     };
-    let own = shim.pid.to_string();
+    let status = |pid: &str| fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let (own, outside) = (status(&shim.pid.to_string()), status("self"));
+    // DESIGN.md says why each of the six is kept.
     let kept = [0, 1, 5, 6, 7, 21].iter().fold(0u64, |all, bit| all | 1 << bit);
-    assert_eq!(set(&own, "CapPrm"), kept & set("self", "CapPrm"));
-    assert_eq!(set(&own, "CapEff"), set(&own, "CapPrm"));
-    assert_eq!(set(&own, "CapInh"), 0);
-    assert_eq!(set(&own, "CapBnd"), set("self", "CapBnd"));
+    assert_eq!(number(&own, "CapPrm"), kept & number(&outside, "CapPrm"));
+    assert_eq!(number(&own, "CapEff"), number(&own, "CapPrm"));
+    for empty in ["CapInh", "CapAmb"] {
+        assert_eq!(number(&own, empty), 0, "{empty}");
+    }
+    // What would pass to the runtime and to every container is left as it was.
+    let stays = ["CapBnd", "NoNewPrivs", "Seccomp"];
+    for same in stays {
+        assert_eq!(number(&own, same), number(&outside, same), "{same}");
+    }
+    assert_eq!(number(&own, "Threads"), 1);
+    let target = |n: &str| fs::read_link(format!("/proc/{}/fd/{n}", shim.pid)).unwrap_or_default();
+    let open: Vec<PathBuf> = (0..20).map(|n| target(&n.to_string())).collect();
+    let engines = open.iter().filter(|path| path.to_string_lossy().starts_with("pipe:")).count();
+    assert_eq!(engines, 0, "no pipe of the engine's is held: {open:?}");
+
+    let (seen, real) = (shim.home.0.join("seen"), common::which(&common::runtime()).unwrap());
+    let text = format!("#!/bin/sh\ncat /proc/self/status >{}\nexec {} \"$@\"\n", seen.display(), real.display());
+    let looks = common::script(&shim.home.0.join("looks"), &text);
+    let request =
+        CreateRequest { options: Some(common::runc_options(&shim.home, &looks)), ..shim.create_request("caps") };
+    shim.client.call::<PidResponse>("Create", &request).unwrap();
+    let runtime = fs::read_to_string(seen).unwrap();
+    for same in ["CapPrm", "CapEff"].iter().chain(&stays) {
+        assert_eq!(number(&runtime, same), number(&outside, same), "{same} of the runtime");
+    }
 }
 
 #[test]

@@ -107,7 +107,7 @@ fn on_purpose(out: &mut String, column: &Column) {
     let _infallible =
         write!(out, "<details class=lost open><summary class=meant>† {count} not obeyed on purpose</summary><ul>");
     for (row, why) in column.on_purpose() {
-        let [name, title, why] = [row.name.as_str(), &row.title, why].map(escape);
+        let [name, title, why] = [&row.name, &row.title, why].map(escape);
         let level = row.level.word();
         let _infallible =
             write!(out, "<li><b class=meant>{level}</b> <code>{name}</code> {title}<div class=why>{why}</div></li>");

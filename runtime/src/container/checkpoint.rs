@@ -168,21 +168,31 @@ fn masked_file(root: BorrowedFd<'_>, path: &str) -> Option<String> {
     (fs::fstat(found.as_fd()).ok()?.kind() != crate::abi::file::DIR).then_some(place)
 }
 
-/// Without a cgroup namespace, what a mount of cgroups of version 1 shows is bound from the host: where, and from where.
+/// Without a cgroup namespace, what a mount of cgroups shows is bound from the host: where, and from where.
 pub(super) fn cgroup_mounts(spec: &Spec<'_>, undos: &[Undo]) -> Vec<(String, String)> {
     let own = spec.linux.iter().flat_map(|l| &l.namespaces).any(|ns| &*ns.kind == Namespace::Cgroup.name());
     let groups = undo::groups(undos);
-    if own || !groups.iter().any(|g| g.version == Version::V1) {
+    if own {
         return Vec::new();
     }
-    let mounts = spec.mounts.iter().filter(|m| m.kind.as_deref() == Some("cgroup"));
-    let each = mounts.flat_map(|mount| {
-        groups.iter().map(move |group| {
-            let name = group.mount.rsplit('/').next().unwrap_or_default();
-            (format!("{}/{name}", &*mount.destination), group.dir())
-        })
-    });
-    each.collect()
+    let v1 = groups.iter().any(|g| g.version == Version::V1);
+    let mut found = Vec::new();
+    for mount in &spec.mounts {
+        let at = &*mount.destination;
+        match mount.kind.as_deref() {
+            // A filesystem of its own, with a mount in it for each hierarchy.
+            Some("cgroup") if v1 => found.extend(groups.iter().map(|group| {
+                let name = group.mount.rsplit('/').next().unwrap_or_default();
+                (format!("{at}/{name}"), group.dir())
+            })),
+            Some("cgroup" | "cgroup2") => {
+                let group = groups.iter().find(|g| g.version == Version::V2);
+                found.extend(group.map(|group| (at.to_owned(), group.dir())));
+            }
+            _ => {}
+        }
+    }
+    found
 }
 
 /// Writes down what the standard streams are, so that a restore can put the caller's in place of its pipes.

@@ -19,19 +19,28 @@ pub struct Failed {
     pub text: String,
     /// The errno, where a call failed.
     pub errno: Option<i32>,
+    /// The field behind it, where that is not the step's own.
+    pub about: Option<&'static str>,
     whole: bool,
 }
 
 impl Failed {
     /// A failure that no call explains.
     pub fn text(text: impl Into<String>) -> Self {
-        Failed { text: text.into(), errno: None, whole: false }
+        Failed { text: text.into(), errno: None, about: None, whole: false }
     }
 
     /// Adds what is known to be behind it.
     #[must_use]
     pub fn hint(mut self, hint: &str) -> Self {
         self.text = format!("(hint: {hint}) {}", self.text);
+        self
+    }
+
+    /// Names another field than the step's own.
+    #[must_use]
+    pub fn about(mut self, field: &'static str) -> Self {
+        self.about = Some(field);
         self
     }
 
@@ -54,26 +63,26 @@ impl Failed {
 
 impl From<Fault> for Failed {
     fn from(fault: Fault) -> Self {
-        Failed { text: fault.to_string(), errno: Some(fault.errno), whole: false }
+        Failed { text: fault.to_string(), errno: Some(fault.errno), about: None, whole: false }
     }
 }
 
 impl From<cgroup::Error> for Failed {
     fn from(error: cgroup::Error) -> Self {
-        Failed { errno: error.errno.map(|e| e as i32), text: error.to_string(), whole: true }
+        Failed { errno: error.errno.map(|e| e as i32), text: error.to_string(), about: None, whole: true }
     }
 }
 
 impl From<systemd::Error> for Failed {
     fn from(error: systemd::Error) -> Self {
-        Failed { errno: None, text: error.to_string(), whole: true }
+        Failed { errno: None, text: error.to_string(), about: None, whole: true }
     }
 }
 
 impl From<std::io::Error> for Failed {
     fn from(error: std::io::Error) -> Self {
         let errno = error.raw_os_error();
-        Failed { text: errno.map_or_else(|| error.to_string(), errno_text), errno, whole: false }
+        Failed { text: errno.map_or_else(|| error.to_string(), errno_text), errno, about: None, whole: false }
     }
 }
 
@@ -191,7 +200,8 @@ pub fn foresee(plan: &Plan) -> Result<(), String> {
 
 /// The number may have become another's since it was written down: what was opened is looked at, not what is believed.
 fn open_process(pid: i32, start_time: u64) -> Result<OwnedFd, Failed> {
-    let gone = || Failed { text: "container not running".to_owned(), errno: Some(libc::ESRCH), whole: true };
+    let gone =
+        || Failed { text: "container not running".to_owned(), errno: Some(libc::ESRCH), about: None, whole: true };
     let pidfd = match process::pidfd_open(pid) {
         // What cannot be opened for want of descriptors is not gone.
         Err(fault) if fault.errno != libc::ESRCH => return Err(fault.into()),
@@ -304,12 +314,10 @@ pub fn hook_text(op: &HookOp, word: Word, value: i32, call: Call, said: &str) ->
 }
 
 /// The kernel's word on where init is: `/proc/PID/cgroup`.
-#[inline(never)]
 fn check_cgroups(groups: &[Group], pid: i32) -> Result<(), Failed> {
-    let mut buf = [0; 8192];
     let path = CString::new(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    let n = fs::read_small(&path, &mut buf)?;
-    let is = String::from_utf8_lossy(&buf[..n]);
+    let is = fs::read_whole_small(&path, 8192)?;
+    let is = String::from_utf8_lossy(&is);
     let checked = groups.iter().try_for_each(|group| {
         // Of several in one hierarchy it is in one.
         let mut beside = groups.iter().filter(|other| other.mount == group.mount);
@@ -348,6 +356,7 @@ fn send_listener(path: &CStr, parts: &[String; 3], pid: i32, listener: &OwnedFd)
     let agent = socket::connect(path).map_err(|f| Failed {
         text: format!("failed to connect with seccomp agent: {f}"),
         errno: Some(f.errno),
+        about: None,
         whole: true,
     })?;
     let [head, middle, tail] = parts;

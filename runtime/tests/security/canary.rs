@@ -47,13 +47,13 @@ impl Canary {
     pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("tare-canary-{}-{n}", std::process::id()));
+        let dir = std::env::temp_dir().join(format!("tare-canary-{}-{n}", crate::support::unique()));
         std::fs::create_dir(&dir).unwrap();
         mount(Some("canary"), &dir, Some("tmpfs"), MsFlags::empty(), Some("mode=0755")).unwrap();
         for sub in ["sub", "shm", "pts", "net", "a"] {
             std::fs::create_dir(dir.join(sub)).unwrap();
         }
-        for file in ["file", "sub/file", "null", "console", "a/f"] {
+        for file in ["file", "sub/file", "null", "console", "pts/ptmx", "a/f"] {
             std::fs::write(dir.join(file), "untouched").unwrap();
         }
         let flags = InitFlags::FAN_CLASS_NOTIF | InitFlags::FAN_CLOEXEC | InitFlags::FAN_NONBLOCK;

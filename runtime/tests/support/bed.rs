@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 pub use super::TARE;
-use super::{PATIENCE, busybox, plain_config};
+use super::{busybox, patience, plain_config};
 
 /// What a command left behind.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl Bed {
     /// The same with the configuration changed.
     pub fn with(script: &str, change: impl FnOnce(&mut Value)) -> Bed {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let id = format!("verbs-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let id = format!("verbs-{}-{}", super::unique(), NEXT.fetch_add(1, Ordering::Relaxed));
         let dir = std::env::temp_dir().join(&id);
         busybox(&dir.join("bundle/rootfs"));
         std::fs::create_dir(dir.join("bundle/rootfs/run")).unwrap();
@@ -172,7 +172,7 @@ pub fn end(child: &mut Child) -> Option<std::process::ExitStatus> {
         if let Some(status) = child.try_wait().unwrap() {
             return Some(status);
         }
-        if start.elapsed() > PATIENCE {
+        if start.elapsed() > patience() {
             let _ = child.kill();
             let _ = child.wait();
             return None;
@@ -204,7 +204,7 @@ pub fn text(mut file: &std::fs::File) -> String {
 pub fn eventually(mut truth: impl FnMut() -> bool) {
     let start = Instant::now();
     while !truth() {
-        assert!(start.elapsed() < PATIENCE, "it does not come true");
+        assert!(start.elapsed() < patience(), "it does not come true");
         std::thread::sleep(Duration::from_millis(2));
     }
 }

@@ -18,6 +18,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,16 @@ pub const TARE: &str = env!("CARGO_BIN_EXE_tare");
 const BUSYBOX: &str = "/bin/busybox";
 /// No command of these tests takes long; a hang is a failure.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often as long as on an ordinary machine something may take here: `TARE_TEST_SLOWNESS`, which the emulated one sets.
+pub fn slowness() -> u32 {
+    std::env::var("TARE_TEST_SLOWNESS").ok().and_then(|n| n.parse().ok()).unwrap_or(1)
+}
+
+/// What no command and no event of these tests takes.
+pub fn patience() -> Duration {
+    PATIENCE * slowness()
+}
 
 /// Whether these tests can run here. Without that they fail where CI asks for them, else they say that they are skipped.
 pub fn ready() -> bool {
@@ -81,7 +92,7 @@ pub fn run(command: &mut Command) -> Output {
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn().unwrap();
     let mut pipes = [Pipe::of(child.stdout.take().unwrap()), Pipe::of(child.stderr.take().unwrap())];
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + patience();
     let status = loop {
         let ended = child.try_wait().unwrap();
         // A created container keeps the pipes open: what was written by now is all there is to be.
@@ -93,7 +104,7 @@ pub fn run(command: &mut Command) -> Output {
             let group = nix::unistd::Pid::from_raw(-i32::try_from(child.id()).unwrap());
             let _ = nix::sys::signal::kill(group, nix::sys::signal::Signal::SIGKILL);
             let _ = child.wait();
-            panic!("still not done after {PATIENCE:?}: {command:?}");
+            panic!("still not done after {:?}: {command:?}", patience());
         }
         std::thread::sleep(Duration::from_millis(2));
     };
@@ -138,12 +149,21 @@ pub struct Case {
 /// A bundle with busybox and the default config: no terminal, a writable root, `true` as the program.
 pub fn case() -> Case {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let id = format!("tare-t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let id = format!("tare-t{}-{}", unique(), NEXT.fetch_add(1, Ordering::Relaxed));
     let dir = std::env::temp_dir().join(&id);
     busybox(&dir.join("rootfs"));
     let mut config = plain_config();
     config["process"]["args"] = json!(["true"]);
     Case { dir, id, config, global: Vec::new() }
+}
+
+/// A word that no other test process has or had: process ids come again, and a run that was killed leaves its folders.
+pub fn unique() -> &'static str {
+    static WORD: OnceLock<String> = OnceLock::new();
+    WORD.get_or_init(|| {
+        let since = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() / 1_000;
+        format!("{}-{:x}", std::process::id(), since % (1 << 40))
+    })
 }
 
 /// Makes a root filesystem of busybox.
@@ -341,9 +361,23 @@ impl Case {
     /// Waits until something is so.
     #[track_caller]
     pub fn until(&self, what: &str, so: impl Fn() -> bool) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + patience();
         while !so() {
             assert!(Instant::now() < end, "waited in vain: {what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits until nothing of the container is left, and says what is.
+    #[track_caller]
+    pub fn until_nothing_is_left(&self) {
+        let end = Instant::now() + patience();
+        loop {
+            let left = self.left();
+            if left.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < end, "still there: {left:?}");
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -44,7 +44,7 @@ impl Sleeper {
         if !ready() {
             return None;
         }
-        let id = format!("exec-{name}-{}", std::process::id());
+        let id = format!("exec-{name}-{}", super::unique());
         let dir = std::env::temp_dir().join(format!("tare-{id}"));
         busybox(&dir.join("rootfs"));
         std::fs::write(dir.join("rootfs/etc/passwd"), "root:x:0:0::/root:/bin/sh\nu:x:1000:1000::/tmp:/bin/sh\n")

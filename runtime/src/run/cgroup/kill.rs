@@ -53,17 +53,20 @@ pub fn procs(group: &Group, recursive: bool) -> Result<Vec<i32>> {
 }
 
 fn procs_of(dir: &str) -> Result<Vec<i32>> {
-    let text = Dir::open(dir).and_then(|d| match d.read("cgroup.procs") {
-        // A threaded cgroup lists threads alone.
-        Err(e) if e.errno == Some(Errno::EOPNOTSUPP) => d.read("cgroup.threads"),
-        text => text,
-    });
-    match text {
+    match members(dir) {
         // Processes outside of the reader's pid namespace are listed as 0, and kill(0) would be the caller's own group.
         Ok(text) => Ok(text.lines().filter_map(|l| l.parse().ok()).filter(|pid| *pid > 0).collect()),
         Err(e) if e.is_missing() => Ok(Vec::new()),
         Err(e) => Err(e),
     }
+}
+
+/// The text of `cgroup.procs`; of a threaded cgroup, which cannot be asked for its processes, of `cgroup.threads`.
+fn members(dir: &str) -> Result<String> {
+    Dir::open(dir).and_then(|d| match d.read("cgroup.procs") {
+        Err(e) if e.errno == Some(Errno::EOPNOTSUPP) => d.read("cgroup.threads"),
+        text => text,
+    })
 }
 
 /// Whether no process is in the cgroup or below it; true where there is none.
@@ -72,11 +75,11 @@ fn procs_of(dir: &str) -> Result<Vec<i32>> {
 /// What the reading says.
 pub fn is_empty(path: &str) -> Result<bool> {
     for dir in tree(path)? {
-        match Dir::open(&dir).and_then(|d| d.read("cgroup.procs")) {
+        match members(&dir) {
             Ok(text) if text.is_empty() => {}
+            Ok(_) => return Ok(false),
             Err(e) if e.is_missing() => {}
-            Err(e) if e.errno != Some(Errno::EOPNOTSUPP) => return Err(e),
-            _ => return Ok(false),
+            Err(e) => return Err(e),
         }
     }
     Ok(true)

@@ -14,14 +14,17 @@ use crate::sys::process;
 const SYSTEM: [(&str, bool); 2] = [("/run/systemd/private", false), ("/run/dbus/system_bus_socket", true)];
 
 /// Finds the systemd that makes this user's cgroups, and asks what it is. `rootless` is the word of the command line on
-/// whether that is the user's own; without one, root's is the host's, and in a user namespace that which can be reached.
+/// whether that is the user's own; without one, root's is the host's, and that of a user namespace's root is the one of who is
+/// root there: everybody may connect to the host's, and call nothing.
 ///
 /// # Errors
 /// There is none, or it does not answer.
 pub fn find(rootless: Option<bool>) -> Result<Systemd> {
     let user = rootless.unwrap_or_else(|| {
         let root = process::effective_ids().0 == 0;
-        !root || (proc::in_user_namespace() && !system().iter().any(|m| Bus::open(m, Duration::from_secs(1)).is_ok()))
+        let outside =
+            || proc::outer_uid() == 0 && system().iter().any(|m| Bus::open(m, Duration::from_secs(1)).is_ok());
+        !root || (proc::in_user_namespace() && !outside())
     });
     // sd_booted(3)
     if !user && !Path::new("/run/systemd/system").is_dir() {

@@ -21,8 +21,11 @@ pub use find::find;
 /// How long one conversation may take. systemd is a single thread: on a host that boots, or reloads thousands of units, an
 /// answer takes seconds.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a manager that has gone may take to come back.
-const RETURN: Duration = Duration::from_secs(10);
+/// How long a manager that has gone may take to come back: one that executes itself anew first writes down all that it knows, and
+/// reads it again.
+const RETURN: Duration = Duration::from_secs(25);
+/// And how long its socket may be missing meanwhile: it is removed before it is made anew.
+const ABSENCE: Duration = Duration::from_secs(2);
 /// Between one try and the next.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long a unit of the name that is on its way out is waited for.
@@ -100,12 +103,11 @@ fn converse<T>(manager: &Manager, patience: Duration, mut talk: impl FnMut(&mut 
     loop {
         let left = patience.saturating_sub(begun.elapsed());
         match Bus::open(manager, left).and_then(|mut bus| talk(&mut bus)) {
-            Err(e)
-                if e.gone
-                    && Path::new(&manager.socket).exists()
-                    && lost.get_or_insert_with(Instant::now).elapsed() < RETURN
-                    && begun.elapsed() + PAUSE < patience =>
-            {
+            Err(e) if e.gone && begun.elapsed() + PAUSE < patience => {
+                let there = Path::new(&manager.socket).exists();
+                if lost.get_or_insert_with(Instant::now).elapsed() > if there { RETURN } else { ABSENCE } {
+                    return Err(e);
+                }
                 std::thread::sleep(PAUSE);
             }
             done => return done,
