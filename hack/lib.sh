@@ -85,7 +85,7 @@ machine_state() {
         sed 's/^/mount /' /proc/self/mounts
         # shellcheck disable=SC2009
         ps -e -o comm= | grep -E '^(tare|containerd-shim|conformance|runc|crun|conmon|floor|bench-driver)' | sed 's/^/process /'
-        find /run -maxdepth 1 -name 'tare*' | sed 's/^/state /'
+        find /run -maxdepth 1 \( -name 'tare*' -o -name 'shim-test-*' \) | sed 's/^/state /'
         find /tmp -maxdepth 1 \( -name 'tare-run.*' -o -name 'tare-bench-*' -o -name 'tare-engines.*' \) | sed 's/^/work /'
     } | sort || true
 }

@@ -2,8 +2,8 @@
 //
 //   order-steps LOW HIGH COMMAND ARG…
 //
-// Prints the address of each 16-byte block of code between LOW and HIGH (hexadecimal) when the command first executes something
-// in it, and after a + when a process under it does. What another program does, once it is executed, is not looked at.
+// Prints the address of each instruction between LOW and HIGH (hexadecimal) when the command first executes it, and after a +
+// when a process under it does. What another program does, once it is executed, is not looked at.
 #define _GNU_SOURCE
 #include <signal.h>
 #include <stdio.h>
@@ -45,22 +45,24 @@ int main(int argc, char **argv)
 	ptrace(PTRACE_SETOPTIONS, child, NULL,
 	       PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL);
 	ptrace(PTRACE_SINGLESTEP, child, NULL, NULL);
+	int begun = 0; // what comes before the command is executed is this program's own
 	while ((pid = waitpid(-1, &status, __WALL)) > 0) {
 		if (!WIFSTOPPED(status)) {
 			if (pid == child)
 				break;
 			continue;
 		}
+		begun |= status >> 16 == PTRACE_EVENT_EXEC;
 		if (status >> 16 == PTRACE_EVENT_EXEC && is_other(pid, argv[3])) {
 			ptrace(PTRACE_DETACH, pid, NULL, NULL);
 			continue;
 		}
 		struct user_regs_struct regs;
-		if (ptrace(PTRACE_GETREGS, pid, NULL, &regs) == 0 && regs.rip >= low && regs.rip < high) {
-			unsigned long block = (regs.rip - low) >> 4;
+		if (begun && ptrace(PTRACE_GETREGS, pid, NULL, &regs) == 0 && regs.rip >= low && regs.rip < high) {
+			unsigned long at = regs.rip - low;
 			int under = pid != child;
-			if (block < sizeof seen[0] && !seen[under][block]) {
-				seen[under][block] = 1;
+			if (at < sizeof seen[0] && !seen[under][at]) {
+				seen[under][at] = 1;
 				printf("%s%lx\n", under ? "+" : "", (unsigned long)regs.rip);
 			}
 		}

@@ -17,7 +17,9 @@ fn link() {
     }
     println!("cargo:rerun-if-env-changed=TARE_LINK_MAP");
     if let Ok(map) = std::env::var("TARE_LINK_MAP") {
+        // For `hack/order`, which must know what each piece of code names.
         println!("cargo:rustc-link-arg-bins=-Wl,-Map={map}");
+        println!("cargo:rustc-link-arg-bins=-Wl,--emit-relocs");
     }
     // For a linker that does not know how to insert into its own script, as those of binutils and LLVM do.
     println!("cargo:rerun-if-env-changed=TARE_LINK_PLAIN");
@@ -26,6 +28,11 @@ fn link() {
     let release = std::env::var("PROFILE").as_deref() == Ok("release");
     if release && std::env::var_os("TARE_LINK_PLAIN").is_none() {
         println!("cargo:rustc-link-arg-bins=-Wl,-T,{order}");
+        // Static programs of old had their unwind tables registered at start, which touches them. Whoever unwinds finds them
+        // by the program's headers; the start looks for these names and does without.
+        for name in ["__register_frame_info", "__deregister_frame_info"] {
+            println!("cargo:rustc-link-arg-bins=-Wl,--defsym={name}=0");
+        }
     }
 }
 

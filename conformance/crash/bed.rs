@@ -84,7 +84,8 @@ impl Bed {
     pub(crate) fn args(&self, verb: &str) -> Vec<String> {
         let text = |path: PathBuf| path.display().to_string();
         let (state, bundle) = (text(self.dir.join("state")), text(self.dir.join("bundle")));
-        let (pid, report) = (text(self.dir.join("pid")), format!("({REPORT}) >/tmp/exec"));
+        // Of the verb that is looked at alone: what comes before it has none.
+        let (pid, report) = (text(self.dir.join(format!("pid-of-{verb}"))), format!("({REPORT}) >/tmp/exec"));
         let words: Vec<&str> = match verb {
             "create" => vec!["create", "--bundle", &bundle, "--pid-file", &pid, &self.id],
             "exec" => vec!["exec", "--pid-file", &pid, &self.id, "sh", "-c", &report],
@@ -121,7 +122,9 @@ impl Bed {
         for file in ["report", "exec"] {
             let _ = fs::remove_file(self.root().join("tmp").join(file));
         }
-        let _ = fs::remove_file(self.dir.join("pid"));
+        for verb in ["create", "exec"] {
+            let _ = fs::remove_file(self.dir.join(format!("pid-of-{verb}")));
+        }
         let _ = fs::set_permissions(self.root().join("tmp"), std::os::unix::fs::PermissionsExt::from_mode(0o777));
         for step in before {
             let (code, said) = self.call(step);
@@ -206,10 +209,11 @@ impl Bed {
         left
     }
 
-    /// Whether there is a pid file, or half of one.
-    pub(crate) fn has_pid_file(&self) -> bool {
+    /// Whether there is a pid file of this verb, or half of one.
+    pub(crate) fn has_pid_file(&self, verb: &str) -> bool {
+        let whole = format!("pid-of-{verb}");
         let files = fs::read_dir(&self.dir).into_iter().flatten().flatten().map(|e| e.file_name());
-        files.map(|n| n.to_string_lossy().into_owned()).any(|n| n == "pid" || n.starts_with(".pid"))
+        files.map(|n| n.to_string_lossy().into_owned()).any(|n| n == whole || n.starts_with(&format!(".{whole}")))
     }
 
     /// The same, given a moment: who waits for a dead parent ends by himself.

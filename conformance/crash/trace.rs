@@ -1,6 +1,6 @@
 //! The tracer: ptrace(2) on a command and everything that it makes, with one thing that goes wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -128,7 +128,12 @@ impl Tracer<'_> {
     /// Follows everybody until the command's own process is gone, then lets the others go.
     fn until_the_end(&mut self) -> nix::Result<()> {
         loop {
-            match waitpid(None, Some(WaitPidFlag::__WALL))? {
+            let status = waitpid(None, Some(WaitPidFlag::__WALL))?;
+            // Whoever is new counts if its maker does, which is known before either goes on.
+            if let Some(pid) = status.pid().filter(|pid| !self.known.contains_key(pid)) {
+                self.known.insert(pid, parent_of(pid).and_then(|parent| self.known.get(&parent)) != Some(&false));
+            }
+            match status {
                 WaitStatus::Exited(pid, code) if pid == self.leader => {
                     self.outcome.code = Some(code);
                     break;
@@ -142,19 +147,15 @@ impl Tracer<'_> {
                     self.executed(pid);
                     go_on(pid, None)?;
                 }
-                WaitStatus::PtraceEvent(pid, ..) => {
-                    self.known.entry(pid).or_insert(true);
-                    go_on(pid, None)?;
-                }
+                WaitStatus::PtraceEvent(pid, ..) => go_on(pid, None)?,
                 WaitStatus::Stopped(pid, signal) => {
-                    self.known.entry(pid).or_insert(true);
                     go_on(pid, (signal != Signal::SIGTRAP).then_some(signal))?;
                 }
                 _ => {}
             }
         }
         // By the kernel's own word: one may have been made that was not heard of yet.
-        traced().into_iter().for_each(let_go);
+        let_all_go();
         Ok(())
     }
 
@@ -219,6 +220,11 @@ fn number_of(pid: Pid) -> Option<i64> {
     text.split_whitespace().next()?.parse().ok()
 }
 
+fn parent_of(pid: Pid) -> Option<Pid> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|l| l.strip_prefix("PPid:")?.trim().parse().ok()).map(Pid::from_raw)
+}
+
 /// Lets a process run to its next call. One that was killed meanwhile is heard of by its end.
 fn go_on(pid: Pid, signal: Option<Signal>) -> nix::Result<()> {
     match ptrace::syscall(pid, signal) {
@@ -236,13 +242,25 @@ fn traced() -> Vec<Pid> {
     pids.filter(ours).map(Pid::from_raw).collect()
 }
 
-/// Stops tracing a process, which goes on.
-fn let_go(pid: Pid) {
-    let _ = ptrace::interrupt(pid);
-    match waitpid(pid, Some(WaitPidFlag::__WALL)) {
-        Ok(WaitStatus::Stopped(_, signal)) if signal != Signal::SIGTRAP => drop(ptrace::detach(pid, signal)),
-        Ok(_) => drop(ptrace::detach(pid, None)),
-        Err(_) => {}
+/// Stops tracing: whoever is traced goes on. Whoever comes first is waited for, for the first process of a pid namespace cannot
+/// end before its dead are buried, and a traced one's is to be buried here.
+fn let_all_go() {
+    let mut asked = BTreeSet::new();
+    loop {
+        let there = traced();
+        for pid in there.iter().filter(|pid| asked.insert(**pid)) {
+            let _ = ptrace::interrupt(*pid);
+        }
+        if there.is_empty() {
+            return;
+        }
+        match waitpid(None, Some(WaitPidFlag::__WALL)) {
+            Ok(WaitStatus::Stopped(pid, signal)) if signal != Signal::SIGTRAP => drop(ptrace::detach(pid, signal)),
+            Ok(status) => {
+                let _ = status.pid().map_or(Ok(()), |pid| ptrace::detach(pid, None));
+            }
+            Err(_) => return,
+        }
     }
 }
 

@@ -86,6 +86,7 @@ pub(crate) fn run(action: &str) -> Value {
         "exec" => exec(rest),
         "call" => in_child(action),
         "chown" => chown(rest),
+        "fill" => fill(rest),
         "pty" => pty(),
         _ => return Value::Null,
     };
@@ -159,6 +160,14 @@ fn chown(rest: &str) -> io::Result<Value> {
     let id: u32 = id.parse().unwrap_or(0);
     std::os::unix::fs::chown(path, Some(id), Some(id))?;
     Ok(Value::Null)
+}
+
+/// `PATH,BYTES`: a file of that many bytes that are no holes; answers how many it got to.
+fn fill(rest: &str) -> io::Result<Value> {
+    let (path, size) = rest.split_once(',').unwrap_or((rest, "0"));
+    let mut file = fs::File::create(path)?;
+    let done = io::copy(&mut io::Read::take(io::repeat(1), size.parse().unwrap_or(0)), &mut file)?;
+    Ok(json!(done))
 }
 
 /// A new pseudoterminal pair from /dev/ptmx, and the name of its far end.

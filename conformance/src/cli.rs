@@ -9,9 +9,10 @@ use std::process::{Command, ExitCode};
 use crate::case::{self, Case, Suite};
 use crate::clause::{self, Clause, Level};
 use crate::outcome::{Outcome, Verdict};
+use crate::report::known::Known;
 use crate::report::{self, Column, Results, Row};
 use crate::schedule::{self, Plan};
-use crate::{selftest, tapdir};
+use crate::{preflight, selftest, tapdir};
 
 /// What `--help` prints.
 const HELP: &str = "\
@@ -27,6 +28,7 @@ usage: conformance --runtime PATH [--runtime PATH …] [options]
   --markdown FILE        the same table to a file
   --html FILE            the same as one self-contained page
   --json FILE            every outcome, for other programs
+  --known NAME=FILE      what the runtime NAME fails on purpose, each below a comment with the reason: marked and counted apart
   --from FILE            no run: what --json wrote; several files, also of several hosts, become one table
   --tap-dir DIR          also run each program of DIR with RUNTIME=… in its environment and fold its TAP in
   --jobs N               workers at a time (default: number of CPUs)
@@ -39,7 +41,8 @@ usage: conformance --runtime PATH [--runtime PATH …] [options]
   --deaf                 run every case with its change left out: what then passes proves nothing
   --strict               a SHOULD that is not obeyed also makes the exit code 1
   --self-test            hold the cases against runtimes that lie; with --runtime also --deaf against that one
-exit code: 0 all obeyed, 1 a MUST is not obeyed, 2 the suite itself failed
+  --help, --version
+exit code: 0 all obeyed but what is on purpose, 1 a MUST is not obeyed, 2 the suite itself failed or was asked amiss
 ";
 
 /// Everything that the command line said.
@@ -48,6 +51,7 @@ struct Options {
     runtimes: Vec<(String, Vec<String>)>,
     filters: Vec<String>,
     sources: Vec<String>,
+    known: Vec<(String, String)>,
     values: BTreeMap<String, String>,
     flags: Vec<String>,
 }
@@ -61,8 +65,10 @@ impl Options {
         self.values.get(name).map(String::as_str)
     }
 
-    fn number(&self, name: &str, default: u64) -> u64 {
-        self.value(name).and_then(|v| v.parse().ok()).unwrap_or(default)
+    fn number(&self, name: &str, default: u64) -> Result<u64, String> {
+        let Some(text) = self.value(name) else { return Ok(default) };
+        let number = text.parse().ok().filter(|n| *n > 0);
+        number.ok_or(format!("--{name} {text}: not a number from 1"))
     }
 }
 
@@ -93,23 +99,35 @@ fn parse(args: &[String]) -> Result<Options, String> {
         "work",
         "show",
     ];
-    const FLAGS: [&str; 6] = ["list", "clauses", "deaf", "strict", "self-test", "help"];
+    const REPEATED: [&str; 4] = ["runtime", "filter", "from", "known"];
+    const FLAGS: [&str; 7] = ["list", "clauses", "deaf", "strict", "self-test", "help", "version"];
     let mut options = Options::default();
     let mut words = args.iter();
     while let Some(word) = words.next() {
+        let word = if word == "-h" { "--help" } else { word };
         let name = word.strip_prefix("--").ok_or(format!("{word}: not an option; see --help"))?;
         let (name, given) = name.split_once('=').map_or((name, None), |(n, v)| (n, Some(v.to_owned())));
         if FLAGS.contains(&name) {
+            if let Some(value) = given {
+                return Err(format!("--{name}={value}: --{name} takes no value"));
+            }
             options.flags.push(name.to_owned());
             continue;
+        }
+        if !WITH_VALUE.contains(&name) && !REPEATED.contains(&name) {
+            return Err(format!("--{name}: no such option; see --help"));
         }
         let value = given.or_else(|| words.next().cloned()).ok_or(format!("--{name} needs a value"))?;
         match name {
             "runtime" => options.runtimes.push(runtime(&value)?),
             "filter" => options.filters.push(value),
             "from" => options.sources.push(value),
-            _ if WITH_VALUE.contains(&name) => drop(options.values.insert(name.to_owned(), value)),
-            _ => return Err(format!("--{name}: no such option; see --help")),
+            "known" => {
+                let (name, file) = value.split_once('=').ok_or(format!("--known {value}: not NAME=FILE"))?;
+                options.known.push((name.to_owned(), file.to_owned()));
+            }
+            "table" if !["md", "html"].contains(&value.as_str()) => return Err(format!("--table {value}: md or html")),
+            _ => drop(options.values.insert(name.to_owned(), value)),
         }
     }
     Ok(options)
@@ -125,39 +143,62 @@ fn runtime(text: &str) -> Result<(String, Vec<String>), String> {
 }
 
 fn act(options: &Options) -> Result<u8, String> {
+    if options.flag("help") {
+        return print(HELP);
+    }
+    if options.flag("version") {
+        return print(concat!("conformance ", env!("CARGO_PKG_VERSION"), ", OCI runtime specification 1.3.0\n"));
+    }
     let clauses = clause::load()?;
     let suite = case::load()?;
     selftest::consistent(&clauses, &suite.cases)?;
     let cases: Vec<Case> = suite.cases.iter().filter(|c| wanted(options, c)).cloned().collect();
-    if options.flag("help") {
-        return print(HELP);
-    }
     if options.flag("list") {
         return print(&cases.iter().map(listed).collect::<String>());
     }
     if options.flag("clauses") {
         return print(&report::coverage(&clauses, &cases));
     }
-    if !options.sources.is_empty() {
+    let known = known(options, &suite.cases)?;
+    preflight::outputs(OUTPUTS.iter().filter_map(|(name, _)| Some((*name, options.value(name)?))))?;
+    let mut results = if options.sources.is_empty() {
+        let plan = plan(options)?;
+        let runtimes = preflight::runtimes(&options.runtimes)?;
+        if runtimes.is_empty() && !options.flag("self-test") {
+            return Err("no --runtime; see --help".into());
+        }
+        preflight::run(&plan)?;
+        if options.flag("self-test") {
+            return selftest::run(&plan, &suite, &cases, &runtimes);
+        }
+        if let Some(name) = options.value("show") {
+            return show(&plan, &suite, name, &runtimes[0].1);
+        }
+        let programs = options.value("tap-dir").map(|path| preflight::folder("tap-dir", path)).transpose()?;
+        if cases.is_empty() && programs.is_none() {
+            return Err(format!("--filter {}: no case has that", options.filters.join(" --filter ")));
+        }
+        measure(&plan, &suite, &cases, clauses, &runtimes, programs.as_deref())?
+    } else {
         let read = |path: &String| Ok((path.clone(), fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))?));
         let files: Vec<_> = options.sources.iter().map(read).collect::<Result<_, String>>()?;
-        let results = report::gather::gather(&files, clauses, &cases)?;
-        write_all(options, &results)?;
-        return Ok(results.exit_code(options.flag("strict")));
+        report::gather::gather(&files, clauses, &cases)?
+    };
+    for (name, known) in &known {
+        report::known::mark(&mut results, name, known)?;
     }
-    let plan = plan(options)?;
-    if options.flag("self-test") {
-        return selftest::run(&plan, &suite, &cases, &options.runtimes);
-    }
-    if options.runtimes.is_empty() {
-        return Err("no --runtime; see --help".into());
-    }
-    if let Some(name) = options.value("show") {
-        return show(&plan, &suite, name, &options.runtimes[0].1);
-    }
-    let results = measure(options, &plan, &suite, &cases, clauses)?;
     write_all(options, &results)?;
     Ok(results.exit_code(options.flag("strict")))
+}
+
+/// Runtime by runtime, what it fails on purpose.
+fn known(options: &Options, cases: &[Case]) -> Result<Vec<(String, Known)>, String> {
+    let read = |(name, file): &(String, String)| {
+        let say = |e: String| format!("--known {name}={file}: {e}");
+        let text = fs::read_to_string(file).map_err(|e| say(e.to_string()))?;
+        Ok((name.clone(), report::known::parse(&text, cases).map_err(say)?))
+    };
+    options.known.iter().map(read).collect()
 }
 
 /// A case as `--list` shows it: name, clauses, and what the self-test must know of it.
@@ -181,10 +222,11 @@ fn plan(options: &Options) -> Result<Plan, String> {
         work: options.value("work").map_or_else(work_place, PathBuf::from),
         probe: options.value("probe").map_or(beside, PathBuf::from),
         worker,
-        jobs: usize::try_from(options.number("jobs", cpus as u64)).unwrap_or(cpus),
-        limit: options.number("limit", 60),
-        call_limit: options.number("call-limit", 15),
-        patience: 6000,
+        jobs: usize::try_from(options.number("jobs", cpus as u64)?).unwrap_or(cpus),
+        limit: options.number("limit", 60)?,
+        call_limit: options.number("call-limit", 15)?,
+        // A host on which calls take longer is slow for programs, too.
+        patience: options.number("call-limit", 15)?.saturating_mul(400),
         deaf: options.flag("deaf"),
     })
 }
@@ -220,14 +262,15 @@ fn forbids(dir: &Path) -> Option<&'static str> {
 
 /// Runs everything against every runtime.
 fn measure(
-    options: &Options,
     plan: &Plan,
     suite: &Suite,
     cases: &[Case],
     clauses: Vec<Clause>,
+    runtimes: &[(String, Vec<String>)],
+    programs: Option<&Path>,
 ) -> Result<Results, String> {
     let mut columns = Vec::new();
-    for (name, command) in &options.runtimes {
+    for (name, command) in runtimes {
         let progress = |case: &Case, outcome: &Outcome| {
             let mark = match outcome.verdict {
                 Verdict::Pass | Verdict::Skip => return,
@@ -238,8 +281,8 @@ fn measure(
         };
         let outcomes = schedule::run(plan, &suite.base, cases, command, &progress)?;
         let mut rows: Vec<Row> = cases.iter().zip(outcomes).map(|(c, o)| Row::new(c, &clauses, o)).collect();
-        if let Some(dir) = options.value("tap-dir") {
-            rows.extend(tapdir::run(Path::new(dir), command, plan.limit)?);
+        if let Some(dir) = programs {
+            rows.extend(tapdir::run(dir, command, plan.limit)?);
         }
         let (name, command) = (name.clone(), command.clone());
         columns.push(Column { name, version: version(&command), host: report::host(), command, rows });
@@ -259,16 +302,18 @@ fn version(command: &[String]) -> String {
 /// A form of output.
 type Writer = fn(&Results) -> String;
 
+/// The options that name a file, and what goes into it.
+const OUTPUTS: [(&str, Writer); 5] = [
+    ("tap", report::tap::write),
+    ("junit", report::junit::write),
+    ("markdown", report::markdown::write),
+    ("html", report::html::write),
+    ("json", report::json),
+];
+
 fn write_all(options: &Options, results: &Results) -> Result<(), String> {
     let mut written = false;
-    let writers: [(&str, Writer); 5] = [
-        ("tap", report::tap::write),
-        ("junit", report::junit::write),
-        ("markdown", report::markdown::write),
-        ("html", report::html::write),
-        ("json", report::json),
-    ];
-    for (name, write) in writers {
+    for (name, write) in OUTPUTS {
         if let Some(path) = options.value(name) {
             written = true;
             put(path, &write(results))?;
@@ -276,8 +321,7 @@ fn write_all(options: &Options, results: &Results) -> Result<(), String> {
     }
     match options.value("table") {
         Some("md") => put("-", &report::markdown::write(results)),
-        Some("html") => put("-", &report::html::write(results)),
-        Some(other) => Err(format!("--table {other}: md or html")),
+        Some(_) => put("-", &report::html::write(results)),
         None if written => Ok(()),
         None => put("-", &report::tap::write(results)),
     }
@@ -334,5 +378,9 @@ mod tests {
         assert!(parsed(&["--nonsense", "x"]).unwrap_err().contains("--nonsense"));
         assert!(parsed(&["--tap"]).unwrap_err().contains("needs a value"));
         assert!(parsed(&["word"]).is_err());
+        assert_eq!(parsed(&["--nonsense"]).unwrap_err(), "--nonsense: no such option; see --help");
+        assert_eq!(parsed(&["--strict=yes"]).unwrap_err(), "--strict=yes: --strict takes no value");
+        assert_eq!(parsed(&["--table", "xml"]).unwrap_err(), "--table xml: md or html");
+        assert_eq!(parsed(&["--known", "file"]).unwrap_err(), "--known file: not NAME=FILE");
     }
 }

@@ -20,6 +20,7 @@ mod data;
 mod listen;
 mod needs;
 pub mod patch;
+mod preflight;
 mod runtime;
 mod steps;
 mod world;

@@ -15,6 +15,7 @@
 //! | `file:PATH`, `no-file:PATH` | the path exists, or not |
 //! | `fs:TYPE` | /proc/filesystems lists it |
 //! | `lsm:NAME` | the security module is active |
+//! | `verb:NAME` | the runtime has the command, beyond those of the specification |
 //! | `tool:NAME` | the program is in PATH |
 //! | `cpus:N` | the host has at least N CPUs |
 //! | `numa` | the kernel has memory policies |
@@ -66,6 +67,7 @@ fn one(need: &str, runtime: &[String]) -> Result<(), String> {
         "no-file" => (!Path::new(detail).exists(), format!("{detail} is here")),
         "fs" => (lists("/proc/filesystems", detail), format!("no filesystem {detail} in this kernel")),
         "lsm" => (lsm(detail), format!("{detail} is not active")),
+        "verb" => (verb(runtime, detail), format!("the runtime has no command {detail}")),
         "tool" => (tool(detail), format!("no program {detail}")),
         "cpus" => (
             std::thread::available_parallelism().is_ok_and(|n| detail.parse().is_ok_and(|d: usize| n.get() >= d)),
@@ -92,6 +94,13 @@ pub(crate) fn block_device() -> Option<(u64, u64)> {
         Some((major.parse().ok()?, minor.parse().ok()?))
     };
     disks.iter().filter(|e| !e.file_name().to_string_lossy().starts_with("ram")).find_map(numbers)
+}
+
+/// Whether the runtime can explain a command.
+fn verb(runtime: &[String], name: &str) -> bool {
+    let Some((program, first)) = runtime.split_first() else { return false };
+    let out = Command::new(program).args(first).args([name, "--help"]).output();
+    out.is_ok_and(|out| out.status.success())
 }
 
 fn v2(mount: &str) -> bool {

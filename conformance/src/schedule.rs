@@ -49,7 +49,11 @@ pub fn run(
     done: &(dyn Fn(&Case, &Outcome) + Sync),
 ) -> Result<Vec<Outcome>, String> {
     let say = |e: std::io::Error| format!("{}: {e}", plan.work.display());
-    fs::create_dir_all(&plan.work).map_err(say)?;
+    if let Some(above) = plan.work.parent() {
+        fs::create_dir_all(above).map_err(say)?;
+    }
+    // Never one that is there already: it is removed with all that is in it.
+    fs::create_dir(&plan.work).map_err(say)?;
     let probe = plan.work.join("probe");
     fs::copy(&plan.probe, &probe).map_err(say)?;
     let next = AtomicUsize::new(0);

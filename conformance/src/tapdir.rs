@@ -133,6 +133,7 @@ fn row(program: &str, point: &str, verdict: Verdict, message: String, millis: u6
         message,
         millis,
         note: None,
+        on_purpose: None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Any bytes: read, or refused with one error that has a field. What we read, serde_json must read the same; we may
 //! refuse more than it does, but never the other way round.
 //!
-//! `cargo +nightly fuzz run parse fuzz/corpus/parse runtime/tests/fixtures/configs`
+//! `fuzz/run parse`
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

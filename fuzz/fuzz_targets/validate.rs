@@ -1,6 +1,6 @@
 //! Any config that can be read can be checked, in time that its length bounds.
 //!
-//! `cargo +nightly fuzz run validate fuzz/corpus/validate runtime/tests/fixtures/configs`
+//! `fuzz/run validate`
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -15,11 +15,11 @@ make_pause_image() {
     tar -C "$work/image" -cf "$work/pause.tar" manifest.json pause.json layer.tar
 }
 
-start_engine() {
-    mkdir -p "$work/logs"
-    printf 'LogPolicy = "drop"\nRuntimeTimeout = 60\n' >>"$work/options.toml"
-    # Negative scores for the out-of-memory killer need a privilege that not every machine gives.
-    cat >"$work/config.toml" <<TOML
+is_2() { [ "$(containerd --version | sed -n 's/.* v\{0,1\}\([0-9]*\)\.[0-9].*/\1/p')" -ge 2 ]; }
+
+# Negative scores for the out-of-memory killer need a privilege that not every machine gives.
+config_of_1() {
+    cat <<TOML
 version = 2
 root = "$work/root"
 state = "/run/containerd-state"
@@ -40,6 +40,50 @@ oom_score = 0
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.tare.options]
         ConfigPath = "$work/options.toml"
 TOML
+}
+
+# The options stand in the section itself here: what they say is seen to arrive by the log policy and by who runs the containers.
+config_of_2() {
+    cat <<TOML
+version = 3
+root = "$work/root"
+state = "/run/containerd-state"
+oom_score = 0
+[grpc]
+  address = "$socket"
+[plugins.'io.containerd.cri.v1.images']
+  snapshotter = "native"
+  [plugins.'io.containerd.cri.v1.images'.pinned_images]
+    sandbox = "localhost/pause:latest"
+[plugins.'io.containerd.cri.v1.runtime']
+  restrict_oom_score_adj = true
+  [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+  [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.tare]
+    runtime_type = "io.containerd.tare.v2"
+    pod_annotations = ["io.containerd.tare.v2.*"]
+    container_annotations = ["io.containerd.tare.v2.*"]
+    [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.tare.options]
+      BinaryName = "$TARE"
+      Root = "$work/runtime"
+      LogPolicy = "drop"
+      RuntimeTimeout = 60
+  [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.tare-sandbox]
+    runtime_type = "io.containerd.tare.v2"
+    sandboxer = "shim"
+    [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.tare-sandbox.options]
+      BinaryName = "$TARE"
+TOML
+}
+
+start_engine() {
+    mkdir -p "$work/logs"
+    printf 'LogPolicy = "drop"\nRuntimeTimeout = 60\nRoot = "%s"\n' "$work/runtime" >>"$work/options.toml"
+    if is_2; then
+        config_of_2 >"$work/config.toml"
+    else
+        config_of_1 >"$work/config.toml"
+    fi
     containerd --config "$work/config.toml" >"$work/log" 2>&1 &
     daemon=$!
     wait_for ctr -a $socket version || { tail "$work/log"; fail "containerd does not answer"; }
@@ -70,6 +114,7 @@ run_cases() {
     check "cri: a container starts" 0 '' cri start "$main"
     check "cri: it runs" 0 'running 0 ' cri status "$main"
     check "cri: it is in the pod's shim" 0 1 shims
+    check "cri: the options of the configuration have reached the shim" 0 '' test -d "$work/runtime/k8s.io/$main"
     check "cri: its annotation has reached the shim" 0 spill=1MiB annotation_of "$main"
     check "cri: exec" 5 in cri exec "$main" /bin/sh -c 'echo in; exit 5'
     check "cri: its log" 0 '*stdout F said*' cat "$work/logs/main.log"
@@ -82,8 +127,28 @@ run_cases() {
     check "cri: remove" 0 '' cri remove "$main"
     check "cri: stop of the pod" 0 '' cri stop-pod "$pod"
     check "cri: remove of the pod" 0 '' cri remove-pod "$pod"
+    if is_2; then sandbox_cases; fi
     check_nothing_left "/$parent_group/"
 }
+
+# The pod without a container of its own: containerd 2 lets the shim be the sandbox.
+sandbox_cases() {
+    local pod main
+    pod=$(cri run-pod s tare-sandbox) || grep -E "level=(error|warning|fatal)" "$work/log" | tail -n 8
+    check "cri, sandbox: the shim is the pod" 0 1 shims
+    main=$(cri create "$pod" main2 localhost/box:latest -- /bin/sh -c 'exec sleep 1000') || true
+    check "cri, sandbox: a container starts" 0 '' cri start "$main"
+    check "cri, sandbox: it runs" 0 'running 0 ' cri status "$main"
+    check "cri, sandbox: in the pod's shim" 0 1 shims
+    check "cri, sandbox: exec" 5 in cri exec "$main" /bin/sh -c 'echo in; exit 5'
+    check "cri, sandbox: stop" 0 '' cri stop "$main"
+    check "cri, sandbox: remove" 0 '' cri remove "$main"
+    check "cri, sandbox: stop of the pod" 0 '' cri stop-pod "$pod"
+    check "cri, sandbox: remove of the pod" 0 '' cri remove-pod "$pod"
+    check "cri, sandbox: the shim has ended" 0 '' wait_for no_shims
+}
+
+no_shims() { [ "$(shims)" = 0 ]; }
 
 refused() {
     local odd

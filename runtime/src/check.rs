@@ -303,15 +303,16 @@ fn order(plan: &Plan, broken: &mut Vec<String>) {
     }
 }
 
-/// One clone, one gate, one execve, each at its place.
+/// One clone, one gate, one execve where there is a program, each at its place.
 fn shape(plan: &Plan, broken: &mut Vec<String>) {
     let count = |is: Is| plan.steps.iter().filter(|s| is(&s.act)).count();
     let joiner = usize::from(plan.has_joiner());
+    let program = count(is!(Act::Init(InitOp::FindProgram(_)))).min(1);
     let counts: [(&str, usize, usize); 4] = [
         ("clone", count(is!(Act::Parent(ParentOp::Clone { .. }))), 1),
         ("joiner's clone", count(is!(Act::Joiner(JoinerOp::Clone { .. }))), joiner),
         ("await of start", count(is!(Act::Init(InitOp::AwaitStart))), 1),
-        ("execve", count(is!(Act::Init(InitOp::Exec { .. }))), 1),
+        ("execve", count(is!(Act::Init(InitOp::Exec { .. }))), program),
     ];
     for (what, is, should) in counts {
         if is != should {
@@ -320,8 +321,13 @@ fn shape(plan: &Plan, broken: &mut Vec<String>) {
     }
     let gate = plan.steps.iter().position(|s| matches!(s.act, Act::Init(InitOp::AwaitStart)));
     let init_last = plan.steps.iter().rposition(|s| s.act.lane() == Lane::Init);
-    if init_last.is_some_and(|n| !matches!(plan.steps[n].act, Act::Init(InitOp::Exec { .. }))) {
-        broken.push("init does something after execve".to_owned());
+    let ends = |act: &Act| match act {
+        Act::Init(InitOp::Exec { .. }) => true,
+        Act::Init(InitOp::AwaitStart) => program == 0,
+        _ => false,
+    };
+    if init_last.is_some_and(|n| !ends(&plan.steps[n].act)) {
+        broken.push("init does something after execve, or after the gate without a program".to_owned());
     }
     // A joiner that enters a container must not be open to it (CVE-2016-9962).
     let joined = plan.steps.iter().position(|s| matches!(s.act, Act::Joiner(JoinerOp::JoinProcess { .. })));

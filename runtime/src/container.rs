@@ -1,7 +1,8 @@
 //! The life of a container, told as short stories: create, start, kill, delete.
 
-use std::io::Read as _;
+use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -93,6 +94,9 @@ impl From<walk::WalkError> for Error {
 
 from_errors!(Problems, host::HostError, cgroup::Error, crate::sys::Fault);
 
+/// A configuration, and what in it no property of the specification explains.
+pub type Config<'a> = (Spec<'a>, Vec<Problem>);
+
 /// A bundle: its directory, and the text of its configuration.
 pub struct Bundle {
     /// Absolute path.
@@ -109,7 +113,7 @@ impl Bundle {
         let why = |path: &Path, e: &std::io::Error| Error::new(format!("bundle {}: {}", path.display(), io_text(e)));
         // By its handle: one call tells where it is, however long the path, and what is read is what was found there.
         let (handle, path) = state::resolve(path).map_err(|e| why(path, &e))?;
-        let text = state::read_in(handle.as_fd(), c"config.json", parse::SIZE_LIMIT as u64 + 1);
+        let text = state::read_given(handle.as_fd(), c"config.json", parse::SIZE_LIMIT as u64 + 1);
         let text = text.map_err(|e| why(&path.join("config.json"), &e))?;
         let path = path.into_os_string().into_string().map_err(|_| Error::new("the bundle's path is no UTF-8"))?;
         Ok(Bundle { path, text })
@@ -119,7 +123,7 @@ impl Bundle {
     ///
     /// # Errors
     /// What is wrong with the text.
-    pub fn spec(&self) -> Result<(Spec<'_>, Vec<Problem>)> {
+    pub fn spec(&self) -> Result<Config<'_>> {
         Ok(parse::config(&self.text)?)
     }
 }
@@ -129,9 +133,8 @@ impl Bundle {
 /// # Errors
 /// What the system says.
 pub fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    std::fs::File::open(path)?.take(parse::SIZE_LIMIT as u64 + 1).read_to_end(&mut text)?;
-    Ok(text)
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    state::read_given(fs::cwd(), &path, parse::SIZE_LIMIT as u64 + 1)
 }
 
 /// What `create` and `run` are asked for.
@@ -188,30 +191,29 @@ pub fn compile(spec: &Spec<'_>, request: &Request) -> Result<Compiled> {
     Ok(compiled)
 }
 
-/// Makes a container from a bundle, up to the point where its program could be executed. Whatever fails is undone;
-/// after a hook that failed the poststop hooks run, and `warn` is told of those that fail, too.
+/// Makes a container from a bundle and its configuration, up to the point where its program could be executed. Whatever
+/// fails is undone; after a hook that failed the poststop hooks run, and `warn` is told of those that fail, too.
 ///
 /// # Errors
 /// What is wrong with the configuration, or the step that failed.
-pub fn create(bundle: &Bundle, ask: Create, warn: &mut dyn FnMut(String)) -> Result<Created> {
-    let (spec, unknown) = bundle.spec()?;
+pub fn create(bundle: &Bundle, config: &Config<'_>, ask: Create, warn: &mut dyn FnMut(String)) -> Result<Created> {
+    let (spec, unknown) = config;
     if ask.strict && !unknown.is_empty() {
-        return Err(Problems { errors: unknown, warnings: Vec::new() }.into());
+        return Err(Problems { errors: unknown.clone(), warnings: Vec::new() }.into());
     }
     let trace = ask.trace.clone();
-    phase(&trace, "parse the config");
-    let compiled = compile(&spec, &ask.request);
+    let compiled = compile(spec, &ask.request);
     phase(&trace, "probe the host, compile and check the plan");
     let Compiled { plan, warnings } = compiled?;
     parent::foresee(&plan).map_err(Error::new)?;
     let dir = state::create(&ask.root, &ask.request.id)?;
     let (id, pid_file) = (ask.request.id.clone(), ask.pid_file.clone());
-    let made = walk_in(&dir, bundle, &spec, &plan, ask);
+    let made = walk_in(&dir, bundle, spec, &plan, ask);
     match made {
         Ok((record, ready)) => Ok(Created { dir, record, warnings, pid_file, plan, ready, trace }),
         Err(error) => {
             // runtime.md, Lifecycle, steps 3 to 5: after a hook that failed the life goes on at step 12.
-            let hooks = if error.hook { compile::late_hooks(&spec, &id, &bundle.path, "poststop") } else { Vec::new() };
+            let hooks = if error.hook { compile::late_hooks(spec, &id, &bundle.path, "poststop") } else { Vec::new() };
             let error = withdraw(&dir, error);
             poststop(hooks, warn);
             phase(&trace, "undo all of it");
@@ -227,7 +229,7 @@ fn withdraw(dir: &Dir, why: Error) -> Error {
         // What could not be undone stays on record: `delete --force` tries again.
         return Error::new(format!("(left behind: {}) {why}", left.join(", ")));
     }
-    match dir.remove() {
+    match dir.remove(true) {
         Ok(()) => why,
         Err(left) => Error::new(format!("({left}) {why}")),
     }
@@ -319,6 +321,7 @@ fn record(bundle: &Bundle, spec: &Spec<'_>, journal: Journal, request: &Request,
         boot_id: journal.boot_id,
         own_pid_namespace: pid_namespace,
         late_hooks: hooks.is_some_and(|h| !h.poststart.is_empty() || !h.poststop.is_empty()),
+        no_process: spec.process.is_none(),
         request: request.clone(),
         undo: journal.undo,
     })
@@ -429,6 +432,9 @@ pub fn start(root: &Path, id: &str) -> Result<()> {
             _ => format!("{id}: cannot start an already running container"),
         })
     })?;
+    if record.no_process {
+        return Err(Error::new(format!("{id}: process: is missing in the config: there is nothing to start")));
+    }
     let answer = dir.open_answer()?;
     let notify = Notify::of(&dir, &record).map_err(Error::new)?;
     // Whoever takes this in has its end of the answer open, so that the answer ends, if only with its death.
@@ -459,6 +465,12 @@ fn late_hooks(dir: &Dir, record: &Record, kind: &'static str) -> Vec<HookOp> {
     if !record.late_hooks {
         return Vec::new();
     }
+    read_late_hooks(dir, record, kind)
+}
+
+// Not inlined: few containers have such hooks, and reading a configuration takes pages of the stack.
+#[inline(never)]
+fn read_late_hooks(dir: &Dir, record: &Record, kind: &'static str) -> Vec<HookOp> {
     let Ok(text) = dir.read("config.json") else { return Vec::new() };
     match parse::config(&text) {
         Ok((spec, _)) => compile::late_hooks(&spec, &record.id, &record.bundle, kind),
@@ -594,7 +606,7 @@ fn destroy(dir: &Dir, record: Option<&Record>, dead: bool) -> Result<()> {
     };
     if dir.is_of_another_boot(boot) {
         undo::sweep(undos);
-        return Ok(dir.remove()?);
+        return Ok(dir.remove(true)?);
     }
     if let Some(record) = record.filter(|_| !dead) {
         kill_init(record)?;
@@ -611,7 +623,7 @@ fn destroy(dir: &Dir, record: Option<&Record>, dead: bool) -> Result<()> {
     if !left.is_empty() {
         return Err(Error::new(format!("{}: cannot remove: {}", dir.id, left.join(", "))));
     }
-    Ok(dir.remove()?)
+    Ok(dir.remove(record.is_none_or(|r| r.request.gated))?)
 }
 
 /// Removes a container whose process has ended in the foreground.

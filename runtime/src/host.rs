@@ -98,15 +98,11 @@ pub fn systemd(rootless: Option<bool>) -> Result<Systemd, HostError> {
 const HINT: &str = " (hint: let the engine use cgroupfs, or --cgroup-manager cgroupfs)";
 
 /// The permitted and the bounding set.
-///
-/// Not inlined: its buffer must not stay on the stack of a command whose init waits on a copy of it.
-#[inline(never)]
 fn held() -> Result<(u64, u64), HostError> {
-    let mut buf = [0; 8192];
     let path = c"/proc/thread-self/status";
-    let n = fs::read_small(path, &mut buf)
+    let status = fs::read_whole_small(path, 8192)
         .map_err(|f| HostError(format!("cannot read {}: {f}", path.to_string_lossy())))?;
-    let status = String::from_utf8_lossy(&buf[..n]);
+    let status = String::from_utf8_lossy(&status);
     let set = |name| {
         let text = status.lines().find_map(|line| line.strip_prefix(name));
         text.and_then(|t| u64::from_str_radix(t.trim(), 16).ok()).unwrap_or(0)

@@ -17,5 +17,7 @@ pub extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
     tare::sys::process::ignore_broken_pipes();
     tare::sys::fs::fill_standard_streams();
     let argv: Vec<_> = std::env::args_os().collect();
-    c_int::from(tare::commands::main(&argv))
+    let status = tare::commands::main(&argv);
+    // Nothing is buffered by then; what libc does at an end would only touch pages.
+    tare::sys::process::exit(i32::from(status))
 }

@@ -121,6 +121,8 @@ impl Relay {
         }
     }
 
+    // Not inlined, as the next: what waits without a terminal needs no such buffers.
+    #[inline(never)]
     fn output(&self) -> bool {
         let mut buf = [0u8; 4096];
         // EIO: nobody has the other end open any more.
@@ -130,6 +132,7 @@ impl Relay {
         }
     }
 
+    #[inline(never)]
     fn input(&self, stdin: Option<BorrowedFd<'_>>) -> bool {
         let mut buf = [0u8; 4096];
         let Some(stdin) = stdin else { return false };

@@ -48,6 +48,7 @@ impl Notify {
     ///
     /// # Errors
     /// The sentence that says what the service manager could not be told.
+    #[inline(never)]
     pub fn hear(&self, main: Option<i32>) -> Result<bool, String> {
         let mut message = [0; 4096];
         let Ok(len) = self.ours.recv(&mut message) else { return Ok(false) };

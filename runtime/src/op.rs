@@ -85,15 +85,15 @@ pub enum ParentOp {
         recursive: bool,
     },
     /// Makes the container's cgroup in one hierarchy.
-    MakeCgroup(Group),
+    MakeCgroup(Box<Group>),
     /// Lets systemd make a transient unit, with its cgroups, and put init into it; waits until that is done.
     StartUnit(Box<Unit>),
     /// Readies the cgroup of such a unit in one hierarchy, and makes it where systemd does not care for the hierarchy.
-    AdoptCgroup(Group),
+    AdoptCgroup(Box<Group>),
     /// Opens a cgroup (v2: its directory; v1: its `tasks`), for the clone or the attach.
     OpenCgroup {
         /// The cgroup.
-        group: Group,
+        group: Box<Group>,
         /// Receives the descriptor.
         slot: Slot,
     },
@@ -114,7 +114,7 @@ pub enum ParentOp {
     /// Gives a cgroup v2 to the container's user (config-linux.md, "Cgroup ownership").
     Delegate {
         /// The cgroup.
-        group: Group,
+        group: Box<Group>,
         /// The user, in the runtime's user namespace.
         uid: u32,
     },
@@ -179,7 +179,7 @@ pub enum ParentOp {
         inside: String,
     },
     /// Runs a hook in the runtime's namespaces.
-    Hook(HookOp),
+    Hook(Box<HookOp>),
     /// Reads back that init is in the cgroups that were planned.
     CheckCgroups(Vec<Group>),
     /// Fetches the seccomp notification descriptor from init and hands it to the agent.
@@ -316,7 +316,7 @@ pub enum InitOp {
         name: CString,
     },
     /// Runs a hook where init stands.
-    Hook(HookOp),
+    Hook(Box<HookOp>),
     /// Makes the pseudoterminal in the container's devpts and hands its other end out.
     Terminal {
         /// Columns and rows.

@@ -74,12 +74,16 @@ pub enum Undo {
         /// What it describes itself as: another unit of that name is not ours to stop.
         description: String,
     },
-    /// Detach everything that is mounted over this path.
+    /// Detach what the plan mounted over this path.
     Unmount {
         /// Path in the mount namespace.
         path: String,
         /// Path of the mount namespace that was joined; `None` means the runtime's.
         namespace: Option<String>,
+        /// The id of the mount that was uppermost there when the journal was written: it, and what is beneath it, stays.
+        /// `None`: there was no such path, or nobody could look.
+        #[serde(default)]
+        over: Option<u64>,
     },
 }
 
@@ -107,6 +111,9 @@ pub enum Mark {
     /// Init has done all that comes before `start`.
     Ready,
 }
+
+// A plan has a hundred of them, which are moved about while it is made: what is large is boxed.
+const _: () = assert!(size_of::<Step>() <= 176);
 
 /// One act, with all that is known of it.
 #[derive(Debug)]

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::abi::file;
 use crate::plan::Undo;
 use crate::request::Request;
 use crate::run::init::Gate;
@@ -101,6 +102,8 @@ pub struct Record {
     pub own_pid_namespace: bool,
     /// Whether the config has hooks that run after create.
     pub late_hooks: bool,
+    /// Whether the config has no process, so that nothing can be started.
+    pub no_process: bool,
     /// What the plan was compiled for.
     pub request: Request,
     /// The undo list.
@@ -148,7 +151,7 @@ pub fn create(root: &Path, id: &str) -> Result<Dir> {
     // A command that deletes by force may have been here before the lock was, and another that creates: what has the name by
     // then is that one's, unless it comes later to the lock than we.
     let dir = match dir {
-        Ok(dir) if dir.file("journal.json").exists() => {
+        Ok(dir) if fs::exists_in(dir.fd.as_fd(), c"journal.json") => {
             dir.unlock();
             return Err(StateError::new(format!("{id}: container with given ID already exists")));
         }
@@ -230,6 +233,32 @@ pub fn resolve(path: &Path) -> std::io::Result<(OwnedFd, PathBuf)> {
 /// What the system says.
 pub fn read_in(dir: BorrowedFd<'_>, name: &CStr, max: u64) -> std::io::Result<Vec<u8>> {
     Ok(read_whole(&fs::openat2(dir, name, libc::O_RDONLY, 0, 0)?, max)?)
+}
+
+/// Reads a file that the caller names, and of it no more than `max` bytes. A pipe is read to its end; who opens it for writing
+/// and says nothing is waited for as long as one may wait at all, and so is who does not come.
+///
+/// # Errors
+/// What the system says, or that nobody has written.
+pub fn read_given(dir: BorrowedFd<'_>, path: &CStr, max: u64) -> std::io::Result<Vec<u8>> {
+    let file = fs::openat2(dir, path, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY, 0, 0)?;
+    if fs::fstat(file.as_fd())?.kind() == file::REG {
+        return Ok(read_whole(&file, max)?);
+    }
+    let (end, mut bytes) = (Instant::now() + PATIENCE, Vec::new());
+    loop {
+        let left = i32::try_from(end.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(i32::MAX);
+        if fs::poll([(file.as_fd(), libc::POLLIN)], left)? == [0] {
+            let text = format!("nobody has written to it for {} s", PATIENCE.as_secs());
+            return Err(std::io::Error::new(ErrorKind::TimedOut, text));
+        }
+        bytes.reserve(16 << 10);
+        if fs::read_more(file.as_fd(), &mut bytes)? == 0 || bytes.len() as u64 >= max {
+            break;
+        }
+    }
+    bytes.truncate(usize::try_from(max).unwrap_or(usize::MAX));
+    Ok(bytes)
 }
 
 fn read_whole(file: &OwnedFd, max: u64) -> crate::sys::Result<Vec<u8>> {
@@ -418,13 +447,13 @@ impl Dir {
     }
 
     /// Removes the directory. What we write there goes by the handle that is open already, so that want of descriptors
-    /// leaves nothing behind.
+    /// leaves nothing behind. Where no `gate` is to be expected, none is looked for unless the directory is not empty.
     ///
     /// # Errors
     /// What the system says; a directory that is gone is fine.
-    pub fn remove(&self) -> Result<()> {
+    pub fn remove(&self, gate: bool) -> Result<()> {
         let unlink = |name| fs::unlinkat(self.fd.as_fd(), name, 0);
-        if unlink(c"go").is_ok() {
+        if gate && unlink(c"go").is_ok() {
             let _ = unlink(c"answer");
         }
         for name in USUAL {

@@ -1,16 +1,12 @@
 //! Replays undos: backwards, each as often as one likes, whether its step was ever done or not.
 
-use std::ffi::CString;
-use std::os::fd::AsFd;
+mod unmount;
 
-use crate::abi::clone;
 use crate::compile::cgroup::{Group, Version};
 use crate::op::ParentOp;
 use crate::op::unit::Manager;
 use crate::plan::{Act, Plan, Undo};
 use crate::run::{cgroup, systemd};
-use crate::sys::process::{self, Cloned, Ended};
-use crate::sys::{Fault, fs, mount};
 
 /// Undoes everything that can be; answers what could not be, as sentences.
 ///
@@ -26,8 +22,7 @@ pub fn replay(undos: &[Undo]) -> Vec<String> {
                 stopped => stopped.map_err(|e| format!("stop {name}: {e}")),
             },
             Undo::Cgroup { mount, path, made, .. } => remove_cgroup(mount, path, made),
-            Undo::Unmount { path, namespace: None } => unmount(path).map_err(|f| format!("detach {path}: {f}")),
-            Undo::Unmount { path, namespace: Some(ns) } => unmount_in(path, ns),
+            Undo::Unmount { path, namespace, over } => unmount::undo(path, namespace.as_deref(), *over),
         };
         if let Err(text) = done {
             failed.push(text);
@@ -81,8 +76,14 @@ pub fn makes(undos: &[Undo], group: &Group) -> bool {
     })
 }
 
-/// Fills in, before the first step, which directories the steps will make: those alone may be removed again.
+/// Fills in, before the first step, which directories the steps will make, and over what they will mount: those directories
+/// and mounts alone may go again.
 pub fn foresee(undos: &mut [Undo]) {
+    for undo in &mut *undos {
+        if let Undo::Unmount { path, namespace, over } = undo {
+            *over = unmount::uppermost(path, namespace.as_deref());
+        }
+    }
     let groups = groups(undos);
     let by_systemd = unit(undos).is_some();
     let cgroups = undos.iter_mut().filter_map(|undo| match undo {
@@ -144,47 +145,14 @@ pub fn shared<I: Iterator<Item = String>>(
     })
 }
 
-/// Detaches what is mounted at a path, and what comes to light beneath, as long as it is a mount.
-fn unmount(path: &str) -> Result<(), Fault> {
-    const MAX_STACKED: usize = 64;
-    let Ok(path) = CString::new(path) else { return Ok(()) };
-    for _ in 0..MAX_STACKED {
-        match mount::detach(&path) {
-            Ok(()) => {}
-            Err(f) if matches!(f.errno, libc::EINVAL | libc::ENOENT) => return Ok(()),
-            Err(f) => return Err(f),
-        }
-    }
-    Ok(())
-}
-
-/// The same in a mount namespace that was joined: a child enters it and comes back as an exit status.
-fn unmount_in(path: &str, namespace: &str) -> Result<(), String> {
-    let Ok(text) = CString::new(namespace) else { return Ok(()) };
-    // A namespace that is gone has taken its mounts along.
-    let Ok(ns) = fs::open(&text, libc::O_RDONLY) else { return Ok(()) };
-    // Nothing was ever mounted in what is no mount namespace: the config was wrong, or its path is another's by now.
-    if process::namespace_kind(ns.as_fd()) != Ok(clone::NEWNS) {
-        return Ok(());
-    }
-    let child = process::clone3(0, None).map_err(|f| f.to_string())?;
-    let Cloned::Parent(_, pidfd) = child else {
-        let done = process::setns(ns.as_fd(), clone::NEWNS).and_then(|()| unmount(path));
-        process::exit(i32::from(done.is_err()))
-    };
-    match process::wait(pidfd.as_fd(), true) {
-        Ok(Some(Ended::Exited(0))) => Ok(()),
-        _ => Err(format!("detach {path} in the mount namespace {namespace}")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_is_no_mount_namespace_has_no_mount_to_undo() {
-        let undo = |ns: &str| Undo::Unmount { path: "/no/where".to_owned(), namespace: Some(ns.to_owned()) };
+        let undo =
+            |ns: &str| Undo::Unmount { path: "/no/where".to_owned(), namespace: Some(ns.to_owned()), over: Some(1) };
         let undos = ["/proc/self/ns/net", "/etc/passwd", "/no/namespace"].map(undo);
         assert_eq!(replay(&undos), Vec::<String>::new());
     }

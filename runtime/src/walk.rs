@@ -353,7 +353,14 @@ impl<'p> Walker<'p> {
         let mut failed = None;
         loop {
             let child = self.child.as_mut().ok_or_else(lost)?;
-            let Some(message) = wire::receive(child.rx.as_fd()).map_err(fault)? else { return Err(lost()) };
+            // Init, if it is there, holds the pipe as well: only the joiner's own end tells that nobody will say who init is.
+            // An init that is not known ends by itself when this end of its pipe is closed.
+            let fds = [(child.rx.as_fd(), libc::POLLIN), (child.pidfd.as_fd(), libc::POLLIN)];
+            let heard = match fs::poll(fds, -1).map_err(fault)? {
+                [0, _] => last_word(child.rx.as_fd()),
+                _ => wire::receive(child.rx.as_fd()),
+            };
+            let Some(message) = heard.map_err(fault)? else { return Err(lost()) };
             let by_joiner = plan.steps.get(usize::from(message.step)).is_some_and(|s| s.act.lane() == Lane::Joiner);
             match message.word {
                 Word::Pid => {

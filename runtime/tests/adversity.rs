@@ -7,6 +7,7 @@ mod support;
 
 use std::os::unix::net::UnixListener;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::json;
 use support::{Case, Output, case, ready};
@@ -259,6 +260,87 @@ fn half_of_a_config() {
     case.until("stopped", || case.status() == "stopped");
     case.on("delete").ok();
     assert_eq!(case.left(), Vec::<String>::new());
+}
+
+/// Whatever the name of a file leads to that is read: one clear error, in time, and nothing is left.
+#[test]
+fn what_is_read_is_no_file() {
+    if !ready() {
+        return;
+    }
+    let case = up(sleeper());
+    let (other, thing) = (sleeper(), case.dir.join("thing"));
+    other.write();
+    let (config, thing_at) = (other.dir.join("config.json"), thing.to_str().unwrap().to_owned());
+    let whole = std::fs::read_to_string(&config).unwrap();
+    let fifo = |path: &std::path::Path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    type Make<'a> = &'a dyn Fn(&std::path::Path);
+    let link = |target: &'static str| move |path: &std::path::Path| std::os::unix::fs::symlink(target, path).unwrap();
+    let (zero, nowhere, tty) = (link("/dev/zero"), link("/no/where"), link("/dev/null"));
+    let kinds: [(&str, Make<'_>, &str); 6] = [
+        ("a directory", &|path| std::fs::create_dir(path).unwrap(), "is a directory"),
+        ("a device without an end", &zero, "is the limit"),
+        ("a link to nowhere", &nowhere, "no such file or directory"),
+        ("a device without a beginning", &tty, "line 1"),
+        ("a socket", &|path| drop(UnixListener::bind(path).unwrap()), "no such device or address"),
+        ("a pipe that nobody writes to", &|path| fifo(path), "nobody has written to it"),
+    ];
+    for (name, make, wanted) in kinds {
+        let _ = std::fs::remove_file(&config);
+        let _ = std::fs::remove_file(&thing).or_else(|_| std::fs::remove_dir(&thing));
+        make(&config);
+        make(&thing);
+        let began = std::time::Instant::now();
+        // The pipe's bound is long: what reads is the same for all of them.
+        let pipe = name.starts_with("a pipe");
+        let verbs: &[&str] = if pipe { &["create"] } else { &["create", "run", "explain"] };
+        for verb in verbs {
+            let said = other.on(verb);
+            one_error(&said, 1, &format!("{verb} of {name}"));
+            assert!(said.err.contains(wanted) && said.err.contains("config.json"), "{verb} of {name}: {said:?}");
+        }
+        let exec: &[&str] = &["exec", "--process", &thing_at, &case.id];
+        let update: &[&str] = &["update", "--resources", &thing_at, &case.id];
+        for (line, code) in [(exec, 255), (update, 1)].into_iter().take(if pipe { 1 } else { 2 }) {
+            let said = case.tare(line);
+            one_error(&said, code, &format!("{line:?} of {name}"));
+            assert!(said.err.contains(wanted), "{line:?} of {name}: {said:?}");
+        }
+        let bound = if pipe { 40 } else { 5 };
+        assert!(began.elapsed() < Duration::from_secs(bound), "{name}: {:?}", began.elapsed());
+        assert_eq!(other.left(), Vec::<String>::new(), "{name}");
+        let _ = std::fs::remove_file(&config).or_else(|_| std::fs::remove_dir(&config));
+    }
+    // A pipe with somebody at its other end is as good as a file, however slow he is.
+    fifo(&config);
+    let writer = std::thread::spawn(move || {
+        let mut pipe = std::fs::File::options().write(true).open(&config).unwrap();
+        for part in whole.as_bytes().chunks(whole.len() / 3 + 1) {
+            std::thread::sleep(Duration::from_millis(50));
+            std::io::Write::write_all(&mut pipe, part).unwrap();
+        }
+    });
+    other.on("create").ok();
+    writer.join().unwrap();
+    other.on("delete").ok();
+}
+
+/// Root may read everything; a plain user is told what he may not.
+#[test]
+fn a_config_that_may_not_be_read() {
+    if !ready() {
+        return;
+    }
+    use std::os::unix::process::CommandExt as _;
+    let case = sleeper();
+    case.write();
+    let config = case.dir.join("config.json");
+    std::fs::set_permissions(&config, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let mut create = case.command(&["create", &case.id]);
+    create.uid(61_237).gid(61_237).env("XDG_RUNTIME_DIR", "/no/where");
+    let said = support::run(&mut create);
+    one_error(&said, 1, "create");
+    assert!(said.err.contains("config.json: permission denied"), "{said:?}");
 }
 
 #[test]

@@ -149,6 +149,132 @@ fn a_restore_starts_criu_in_the_containers_cgroups() {
     assert_eq!(case.left(), Vec::<String>::new());
 }
 
+/// `checkpoint` that leaves the container running, with these flags.
+#[track_caller]
+fn dump(case: &Case, fake: &Fake, more: &[&str]) {
+    let line = ["--criu", &fake.path(), "checkpoint", "--leave-running", "--image-path", "images"];
+    case.tare(&[&line[..], more, &[&case.id]].concat()).ok();
+}
+
+/// A case that was saved by somebody, and is not there.
+fn saved() -> Case {
+    let case = case().args(&["sleep", "60"]);
+    case.write();
+    std::fs::create_dir(images(&case)).unwrap();
+    std::fs::write(images(&case).join("descriptors.json"), r#"["/dev/null","/dev/null","/dev/null"]"#).unwrap();
+    case
+}
+
+/// `restore` with these flags; what it made is deleted again.
+#[track_caller]
+fn restore(case: &Case, fake: &Fake, more: &[&str]) {
+    let line = ["--criu", &fake.path(), "restore", "--detach", "--image-path", "images"];
+    case.tare(&[&line[..], more, &[&case.id]].concat()).ok();
+    assert_eq!(case.status(), "running", "{more:?}");
+    case.tare(&["delete", "--force", &case.id]).ok();
+}
+
+#[test]
+fn flags_of_both_verbs_reach_criu() {
+    if !ready() {
+        return;
+    }
+    // The number in `criu_opts`, and the value.
+    let flags: [(&[&str], u64, i64); 12] = [
+        (&["--ext-unix-sk"], 4, 1),
+        (&["--tcp-established"], 5, 1),
+        (&["--shell-job"], 7, 1),
+        (&["--file-locks"], 8, 1),
+        (&["--auto-dedup"], 16, 1),
+        (&["--lazy-pages"], 48, 1),
+        (&["--manage-cgroups-mode", "ignore"], 34, 0),
+        (&["--manage-cgroups-mode", "soft"], 34, 3),
+        (&["--manage-cgroups-mode", "full"], 34, 4),
+        (&["--manage-cgroups-mode", "strict"], 34, 5),
+        (&["--empty-ns", "network"], 38, 0x4000_0000),
+        (&["--empty-ns", "network", "--empty-ns", "ipc"], 38, 0x4800_0000),
+    ];
+    let (up, down) = (running(), saved());
+    for (case, verb) in [(&up, dump as fn(&Case, &Fake, &[&str])), (&down, restore)] {
+        let fake = Fake::new(case, "");
+        verb(case, &fake, &[]);
+        for number in flags.iter().map(|(_, number, _)| *number).chain([11, 17, 53, 63]) {
+            assert_eq!(fake.option(number), Vec::<Value>::new(), "nobody asked for {number}");
+        }
+        for (flags, number, value) in &flags {
+            verb(case, &fake, flags);
+            assert_eq!(fake.option(*number), [json!(value)], "{flags:?}");
+        }
+        let work = case.dir.join("work");
+        verb(case, &fake, &["--work-path", work.to_str().unwrap()]);
+        assert_eq!((fake.option(17).len(), work.is_dir()), (1, true), "work");
+        // The later one counts: another directory of images.
+        std::fs::create_dir_all(case.dir.join("others")).unwrap();
+        std::fs::write(case.dir.join("others/descriptors.json"), r#"["/dev/null","pipe:[5]","/dev/null"]"#).unwrap();
+        verb(case, &fake, &["--image-path", "others"]);
+        assert_eq!(fake.option(27).len(), usize::from(fake.request()["kind"] == 2), "of these images");
+    }
+}
+
+#[test]
+fn flags_of_checkpoint_reach_criu() {
+    if !ready() {
+        return;
+    }
+    let case = running();
+    let fake = Fake::new(&case, "ready");
+    dump(&case, &fake, &["--page-server", "localhost:7777"]);
+    assert_eq!(fake.option(11), [json!(["localhost", 7777])]);
+    // One byte, when CRIU is ready for who fetches the pages.
+    let told = case.dir.join("told");
+    let script = format!("exec 7>{}; \"$@\" --status-fd 7 {}", told.display(), case.id);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &script, "sh", support::TARE, "--root"]).arg(case.dir.join("state"));
+    shell.args(["--criu", &fake.path(), "checkpoint", "--leave-running", "--image-path"]).arg(images(&case));
+    support::run(&mut shell).ok();
+    assert_eq!(std::fs::read(&told).unwrap(), [0]);
+    assert_eq!(case.status(), "running");
+}
+
+#[test]
+fn flags_of_restore_reach_criu() {
+    if !ready() {
+        return;
+    }
+    let case = saved();
+    let fake = Fake::new(&case, "");
+    restore(&case, &fake, &["--lsm-profile", "apparmor:some"]);
+    assert_eq!(fake.option(53), [json!("apparmor:some")]);
+    restore(&case, &fake, &["--lsm-mount-context", "u:r:t:s0"]);
+    assert_eq!(fake.option(63), [json!("u:r:t:s0")]);
+    for bundle in ["--bundle", "-b"] {
+        let rest =
+            ["--no-pivot", "--no-new-keyring", "--no-subreaper", "--preserve-fds", "0", "--strict", "-d", "--detach"];
+        restore(&case, &fake, &[&[bundle, case.dir.to_str().unwrap()], &rest[..]].concat());
+        assert_eq!(fake.option(13), [json!(case.rootfs().to_str().unwrap())], "the bundle's root");
+    }
+    // Whoever is at the socket gets a handle of the process that was made.
+    let socket = case.dir.join("socket");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    restore(&case, &fake, &["--pidfd-socket", socket.to_str().unwrap()]);
+    let (peer, _) = listener.accept().unwrap();
+    let mut room = [0; 64];
+    let mut io = [std::io::IoSliceMut::new(&mut room)];
+    let mut space = nix::cmsg_space!(std::os::fd::RawFd);
+    let (fd, none) = (std::os::fd::AsRawFd::as_raw_fd(&peer), nix::sys::socket::MsgFlags::empty());
+    let got = nix::sys::socket::recvmsg::<()>(fd, &mut io, Some(&mut space), none).unwrap();
+    let rights = |c| matches!(c, nix::sys::socket::ControlMessageOwned::ScmRights(fds) if fds.len() == 1);
+    assert!(got.cmsgs().unwrap().any(rights), "no descriptor came");
+    let line = ["--criu", &fake.path(), "restore", "--image-path", "images", &case.id];
+    case.tare(&[&line[..], &["-d", "--pidfd-socket", "/no/where"]].concat()).refused(&["socket /no/where: connect"]);
+    // Without -d the command lasts as long as the container, and removes it.
+    let mut child = case.command(&line).spawn().unwrap();
+    case.until("it runs", || case.on("state").out.contains("running"));
+    case.tare(&["kill", &case.id, "KILL"]).ok();
+    assert_eq!(child.wait().unwrap().code(), Some(137));
+    assert_eq!(case.left(), Vec::<String>::new());
+}
+
 #[test]
 fn a_restore_that_fails_leaves_nothing() {
     if !ready() {

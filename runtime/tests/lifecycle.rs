@@ -8,6 +8,7 @@
 
 mod support;
 
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -37,6 +38,25 @@ fn only_what_is_created_can_be_started() {
     case.tare(&["kill", &case.id, "9"]).ok();
     case.until("stopped", || case.status() == "stopped");
     case.on("start").refused(&["cannot start a container that has stopped"]);
+}
+
+/// config.md, "process": create needs none, start does, and what cannot be started stays created.
+#[test]
+fn without_a_process_there_is_a_container_and_nothing_to_start() {
+    if !ready() {
+        return;
+    }
+    let case = case().without("", "process");
+    case.create().ok();
+    case.on("start").refused(&["process: is missing in the config"]);
+    assert_eq!(case.status(), "created");
+    assert_ne!(case.pid(), 0);
+    let mnt = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).unwrap();
+    assert_ne!(mnt(&case.pid().to_string()), mnt("self"), "its namespaces are there");
+    case.tare(&["delete", &case.id]).ok();
+    assert_eq!(case.left(), nothing());
+    case.run().refused(&["process: is missing: there is nothing to start"]);
+    assert_eq!(case.left(), nothing());
 }
 
 #[test]
@@ -133,6 +153,67 @@ fn list_knows_all_of_a_root() {
 fn random(seed: &mut u64) -> u64 {
     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     *seed >> 33
+}
+
+/// The ids of the mounts at a path, or below it.
+fn mounts_at(path: &Path) -> Vec<String> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let at = |line: &&str| Path::new(line.split(' ').nth(4).unwrap()).starts_with(path);
+    table.lines().filter(at).map(|line| line.split(' ').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn without_a_mount_namespace_the_callers_mounts_at_the_root_stay() {
+    if !ready() {
+        return;
+    }
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
+    let proc = json!([{"destination": "/proc", "type": "proc", "source": "proc"}]);
+    let case = sleeper().set("/linux/namespaces", json!([{"type": "pid"}, {"type": "ipc"}])).set("/mounts", proc);
+    let case = case.set("/linux/maskedPaths", json!([])).set("/linux/readonlyPaths", json!([])).without("", "hostname");
+    case.write();
+    let (root, none) = (case.rootfs(), None::<&str>);
+    for _ in 0..2 {
+        mount(Some(&root), &root, none, MsFlags::MS_BIND, none).unwrap();
+    }
+    let callers = mounts_at(&root);
+    assert_eq!(callers.len(), 2);
+    let began = std::time::Instant::now();
+    case.create().ok();
+    let whole = began.elapsed();
+    assert!(mounts_at(&root).len() >= 4, "the root and /proc: {:?}", mounts_at(&root));
+    case.on("start").ok();
+    case.tare(&["delete", "--force", &case.id]).ok();
+    let once = mounts_at(&root);
+    // Killed at random, and deleted twice.
+    let mut seed = u64::from(std::process::id());
+    let (mut rounds, mut mounted) = (Vec::new(), 0);
+    while rounds.len() < 60 || (mounted < 5 && rounds.len() < 300) {
+        let delay = whole.mul_f64(random(&mut seed) as f64 / f64::from(1u32 << 31));
+        let mut create = case.command(&["create", &case.id]).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(delay);
+        create.kill().unwrap();
+        create.wait().unwrap();
+        mounted += usize::from(mounts_at(&root).len() > callers.len());
+        let deleted = [(); 2].map(|()| case.tare(&["delete", "--force", &case.id]).code);
+        rounds.push((delay, deleted, mounts_at(&root)));
+    }
+    // A mount of the caller's in the place of that over which the runtime mounted is not the runtime's.
+    case.create().ok();
+    umount2(&root, MntFlags::MNT_DETACH).unwrap();
+    umount2(&root, MntFlags::MNT_DETACH).unwrap();
+    mount(Some("x"), &root, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+    let last = mounts_at(&root);
+    let deleted = case.tare(&["delete", "--force", &case.id]);
+    let after = mounts_at(&root);
+    while umount2(&root, MntFlags::MNT_DETACH).is_ok() {}
+    deleted.ok();
+    assert_eq!(once, callers);
+    for (delay, deleted, left) in rounds {
+        assert_eq!((deleted, &left), ([0, 0], &callers), "killed after {delay:?}");
+    }
+    assert!(mounted > 0, "no round came as far as to mount");
+    assert_eq!(after, last);
 }
 
 #[test]

@@ -116,9 +116,13 @@ fn the_root_is_that_of_the_mount_namespace_that_is_joined() {
     let path = format!("/proc/{}/ns/mnt", holder.id());
     let case = case.namespace("mount", Some(&path));
     let said = case.run();
+    // What the runtime mounted over it in there is gone, and what was there before is not.
+    let mounts = std::fs::read_to_string(format!("/proc/{}/mountinfo", holder.id())).unwrap();
+    let at_root = mounts.lines().filter(|l| l.split(' ').nth(4).is_some_and(|at| at.starts_with(&rootfs))).count();
     holder.kill().unwrap();
     holder.wait().unwrap();
     assert_eq!(said.ok(), "inside\nof the runtime");
+    assert_eq!(at_root, 1, "{mounts}");
 }
 
 #[test]

@@ -154,6 +154,23 @@ fn broken(change: impl Fn(&mut Plan), says: &str) {
 }
 
 #[test]
+fn without_a_process_a_plan_ends_at_its_gate() {
+    use tare::op::InitOp;
+    let mut config = fixture("spec-default.json");
+    config.as_object_mut().unwrap().remove("process");
+    let plan = compiled(&config, &Facts::ordinary(), &request()).unwrap();
+    check(&plan).unwrap();
+    let last = plan.steps.iter().rfind(|s| s.act.lane() == Lane::Init).unwrap();
+    assert!(matches!(last.act, Act::Init(InitOp::AwaitStart)), "{last:?}");
+    let ungated = Request { gated: false, ..request() };
+    let told = compiled(&config, &Facts::ordinary(), &ungated).unwrap_err().to_string();
+    assert!(told.contains("process: is missing: there is nothing to start"), "{told}");
+    let mut longer = plan;
+    longer.steps.push(tare::plan::Step::init(InitOp::Umask(0), tare::field::Field::new("process")));
+    assert!(check(&longer).unwrap_err().iter().any(|t| t.contains("after the gate without a program")));
+}
+
+#[test]
 fn edges_and_slots_and_the_shape_are_checked() {
     use tare::op::{InitOp, JoinerOp, ParentOp};
     let take = |plan: &mut Plan, is: fn(&Act) -> bool| plan.steps.retain(|s| !is(&s.act));

@@ -552,6 +552,35 @@ fn diff_tells_drift_and_nothing_else() {
 }
 
 #[test]
+fn shares_of_who_is_idle_are_no_drift_and_come_back() {
+    let idle =
+        ["/sys/fs/cgroup/cpu/cpu.idle", "/sys/fs/cgroup/system.slice/cpu.idle", "/sys/fs/cgroup/init.scope/cpu.idle"];
+    if !is_root() || !idle.iter().any(|path| std::path::Path::new(path).exists()) {
+        return;
+    }
+    let bed = Bed::with(FOREVER, |config| config["linux"]["resources"]["cpu"] = json!({"shares": 512}));
+    bed.started();
+    // The same share, as either version tells it.
+    let share = || {
+        let cgroup = bed.cgroup("cpu");
+        ["cpu.shares", "cpu.weight"].iter().find_map(|file| std::fs::read_to_string(cgroup.join(file)).ok()).unwrap()
+    };
+    let planned = share();
+    for (change, is) in [
+        (&["--cpu-idle", "1"][..], None),
+        (&["--cpu-share", "256"], None),
+        (&["--cpu-share", "512"], None),
+        (&["--cpu-idle", "0"], Some(&planned)),
+        (&["--cpu-idle", "1", "--cpu-share", "2048"], None),
+        (&["--cpu-idle", "0", "--cpu-share", "512"], Some(&planned)),
+    ] {
+        bed.tare(&[&["update"], change, &["ID"]].concat()).ok();
+        assert_eq!(bed.tare(&["diff", "ID"]).ok(), "as planned\n", "after {change:?}");
+        assert!(is.is_none_or(|is| *is == share()), "after {change:?}: {}", share());
+    }
+}
+
+#[test]
 fn gc_removes_what_nobody_can_delete() {
     if !is_root() {
         return;

@@ -1,7 +1,7 @@
 //! The `delete` action: the engine calls it after every end of a shim, so usually there is nothing left to do, and then
 //! nothing is done. Else it removes what a dead shim left.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -15,10 +15,10 @@ use crate::options::Options;
 use crate::reaper::Reaper;
 use crate::runtime::{Runtime, find};
 use crate::wire::Message;
-use crate::{mounts, stray, sys};
+use crate::{mounts, socket, stray, sys};
 
 /// The engine gives up after five seconds; a hanging runtime must not take the rest of the clean-up with it.
-const PATIENCE: Duration = Duration::from_secs(4);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
 /// 128 + SIGKILL: how a container ends that outlived its shim.
 const KILLED: u32 = 137;
 
@@ -27,12 +27,13 @@ const KILLED: u32 = 137;
 /// # Errors
 /// When it is not even known which container is meant.
 pub fn delete(arguments: &Arguments) -> Result<(Vec<u8>, Vec<String>), String> {
+    let until = Instant::now() + PATIENCE;
     let bundle = Bundle::at(bundle(arguments)?);
     let mut warnings = Vec::new();
     let pid = bundle.pid("init.pid").unwrap_or(0);
+    let turn = turn(&bundle, until);
     if let Some(options) = bundle.begun() {
-        stray::end(&bundle.file("log.json"));
-        match delete_container(arguments, options, &bundle) {
+        match turn.as_ref().map_err(Clone::clone).and_then(|_| delete_container(arguments, options, &bundle, until)) {
             Ok(()) => bundle.end(),
             Err(text) => warnings.push(text),
         }
@@ -55,7 +56,22 @@ fn bundle(arguments: &Arguments) -> Result<PathBuf, String> {
     here.parent().map(|above| above.join(&arguments.id)).ok_or_else(|| "the current directory has no parent".to_owned())
 }
 
-fn delete_container(arguments: &Arguments, options: Options, bundle: &Bundle) -> Result<(), String> {
+/// Lets one action at a time work on a bundle: containerd 1.6 runs two at once for a shim that does not answer when it comes
+/// back, and the second would take the first one's runtime for a stray. The kernel takes the lock back from the dead.
+fn turn(bundle: &Bundle, until: Instant) -> Result<Option<File>, String> {
+    // Without a bundle there is nothing to take turns at.
+    let Ok(dir) = File::open(bundle.path()) else { return Ok(None) };
+    loop {
+        match dir.try_lock() {
+            Ok(()) => return Ok(Some(dir)),
+            Err(fs::TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(Duration::from_millis(2)),
+            Err(error) => return Err(format!("{}: another delete is at work here: {error}", bundle.path().display())),
+        }
+    }
+}
+
+fn delete_container(arguments: &Arguments, options: Options, bundle: &Bundle, until: Instant) -> Result<(), String> {
+    stray::end(&bundle.file("log.json"));
     let binary = find(options.binary())?;
     let runtime = Runtime::new(options, &arguments.namespace, bundle, Rc::new(Reaper::default()))?;
     let line = runtime.command_line("delete", &["--force", &arguments.id]);
@@ -67,7 +83,7 @@ fn delete_container(arguments: &Arguments, options: Options, bundle: &Bundle) ->
         .process_group(0)
         .spawn()
         .map_err(|e| format!("{}: {e}", line[0]))?;
-    match finish(child).map_err(|e| format!("{} delete --force {}: {e}", line[0], arguments.id))? {
+    match finish(child, until).map_err(|e| format!("{} delete --force {}: {e}", line[0], arguments.id))? {
         status if status.success() => Ok(()),
         status => Err(format!(
             "{} delete --force {}: {status}{}",
@@ -78,12 +94,11 @@ fn delete_container(arguments: &Arguments, options: Options, bundle: &Bundle) ->
     }
 }
 
-/// Waits for a command that leads a process group, and ends the group when it takes too long.
+/// Waits for a command that leads a process group, and ends the group when it takes longer than `until`.
 ///
 /// # Errors
-/// `waitpid`'s; a sentence with the time that it had.
-pub(crate) fn finish(mut child: Child) -> Result<ExitStatus, String> {
-    let until = Instant::now() + PATIENCE;
+/// `waitpid`'s; a sentence with the time that there was.
+pub(crate) fn finish(mut child: Child, until: Instant) -> Result<ExitStatus, String> {
     loop {
         match child.try_wait().map_err(|e| e.to_string())? {
             Some(status) => return Ok(status),
@@ -101,7 +116,7 @@ pub(crate) fn finish(mut child: Child) -> Result<ExitStatus, String> {
 fn remove_dead_socket(bundle: &Bundle) {
     let Ok(address) = fs::read_to_string(bundle.file("address")) else { return };
     let Some(path) = address.trim().strip_prefix("unix://").map(Path::new) else { return };
-    if sys::connect(path).is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionRefused) {
+    if socket::is_served(path).is_ok_and(|served| !served) {
         // Somebody else may have removed it meanwhile.
         let _ = fs::remove_file(path);
     }

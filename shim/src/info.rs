@@ -5,11 +5,12 @@ use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::api::{Any, RuntimeInfo, RuntimeVersion};
-use crate::delete::finish;
+use crate::delete::{PATIENCE, finish};
 use crate::options::Options;
 use crate::runtime::find;
 use crate::wire::{Bytes, Message};
@@ -58,7 +59,8 @@ fn ask(options: &Options, command: &str) -> Result<Option<Vec<u8>>, String> {
         .process_group(0)
         .spawn()
         .map_err(failed)?;
-    let status = finish(child).map_err(|e| format!("{} {command}: {e}", binary.display()))?;
+    let status =
+        finish(child, Instant::now() + PATIENCE).map_err(|e| format!("{} {command}: {e}", binary.display()))?;
     let mut output = Vec::new();
     words.rewind().and_then(|()| words.take(OUTPUT).read_to_end(&mut output)).map_err(failed)?;
     Ok((status.success() && !output.is_empty()).then_some(output))

@@ -31,6 +31,7 @@ pub mod runtime;
 pub mod sandbox;
 pub mod serve;
 pub mod sha256;
+pub mod socket;
 pub mod start;
 pub mod stats;
 pub mod stray;

@@ -10,10 +10,11 @@ use std::rc::Rc;
 use std::time::SystemTime;
 
 use nix::errno::Errno;
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 use crate::executor::Notify;
+use crate::sys;
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,15 +96,12 @@ impl Reaper {
     /// Takes every child that has ended. Call it at each SIGCHLD.
     pub fn reap(&self) {
         loop {
-            let (pid, code) = match waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL)) {
-                Ok(WaitStatus::Exited(pid, code)) => (pid, code),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, 128 + signal as i32),
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
-                Ok(_) | Err(Errno::EINTR) => continue,
-                Err(_) => return,
+            let (pid, code) = match sys::reap() {
+                Ok(Some(ended)) => ended,
+                Err(Errno::EINTR) => continue,
+                Ok(None) | Err(_) => return,
             };
-            let exit = Exit { code: code.unsigned_abs(), at: SystemTime::now() };
-            let pid = pid.as_raw().unsigned_abs();
+            let exit = Exit { code, at: SystemTime::now() };
             if let Some(watch) = self.watched.borrow_mut().remove(&pid) {
                 watch.end(exit);
             } else if self.claims.get() > 0 {

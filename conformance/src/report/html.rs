@@ -16,11 +16,13 @@ pub fn write(results: &Results) -> String {
         "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
          <title>OCI runtime conformance</title><style>{STYLE}</style></head><body>\
          <header><h1>OCI runtime conformance</h1><p>Every MUST, SHOULD and MAY of the runtime specification 1.3 for Linux, \
-         held against {} on {}.</p></header>",
+         held against {} on {}. <b>✓ 3</b>: all three cases of a clause are obeyed; <b>2 / 3</b>: two of them; <b>†</b>: not obeyed on \
+         purpose, for a reason that is given.</p></header>",
         plural(results.columns.len()),
         escape(&results.host)
     );
     cards(&mut out, results);
+    chapters(&mut out, results);
     controls(&mut out, results);
     table(&mut out, results);
     let _infallible = writeln!(out, "<script>{SCRIPT}</script></body></html>");
@@ -33,6 +35,7 @@ const CONTROLS: &str = "<nav><input id=find type=search placeholder=\"code, word
     <label><input type=checkbox class=level value=MAY checked> MAY</label>\
     <select id=result aria-label=\"result\"><option value=all>every result</option><option value=lost>not obeyed by some</option>\
     <option value=kept>obeyed by all</option><option value=differ>runtimes differ</option>\
+    <option value=meant>not obeyed on purpose</option>\
     <option value=skip>not to be told here</option><option value=none>without a case</option></select>";
 
 /// The row of controls; the choice of chapters is that of the cases.
@@ -58,21 +61,69 @@ fn cards(out: &mut String, results: &Results) {
         for level in [Level::Must, Level::Should, Level::May] {
             bar(out, column, level);
         }
-        let skipped = column.rows.iter().filter(|r| r.verdict == Verdict::Skip).count();
-        let _infallible = write!(out, "<p class=quiet>{skipped} cases that this host cannot tell</p>");
+        let (skipped, left_out) = column.skipped();
+        let rest = if left_out == 0 { String::new() } else { format!(", {left_out} that were not run") };
+        let _infallible = write!(out, "<p class=quiet>{skipped} cases that this host cannot tell{rest}</p>");
+        on_purpose(out, column);
         failures(out, column);
         out.push_str("</article>");
     }
     out.push_str("</section>");
 }
 
-/// What a runtime does not obey, the strongest first: what was seen, and how to see it again.
+/// Cases by chapter: how many each runtime obeys of those that its host can tell.
+fn chapters(out: &mut String, results: &Results) {
+    out.push_str("<details class=chapters><summary>by chapter</summary><table><thead><tr><th>chapter<th>cases");
+    for column in &results.columns {
+        let _infallible = write!(out, "<th>{}", escape(&column.name));
+    }
+    out.push_str("</thead><tbody>");
+    for chapter in results.chapters() {
+        let all = results.columns.first().map_or(0, |c| c.of_chapter(chapter).2);
+        let _infallible = write!(out, "<tr><th>{}<td>{all}", escape(chapter));
+        for column in &results.columns {
+            let (pass, told, _) = column.of_chapter(chapter);
+            let text = if told == 0 { "·".into() } else { format!("{pass} / {told}") };
+            let class = if told == 0 {
+                "none"
+            } else if pass == told {
+                "pass"
+            } else {
+                "warn"
+            };
+            let _infallible = write!(out, "<td class={class}>{text}");
+        }
+        out.push_str("</tr>");
+    }
+    out.push_str("</tbody></table></details>");
+}
+
+/// What a runtime does otherwise on purpose, with the reason; open, as it is short and nothing is to be hidden.
+fn on_purpose(out: &mut String, column: &Column) {
+    let count = column.on_purpose().count();
+    if count == 0 {
+        return;
+    }
+    let _infallible =
+        write!(out, "<details class=lost open><summary class=meant>† {count} not obeyed on purpose</summary><ul>");
+    for (row, why) in column.on_purpose() {
+        let [name, title, why] = [&row.name, &row.title, why].map(escape);
+        let level = row.level.word();
+        let _infallible =
+            write!(out, "<li><b class=meant>{level}</b> <code>{name}</code> {title}<div class=why>{why}</div></li>");
+    }
+    out.push_str("</ul></details>");
+}
+
+/// What else a runtime does not obey, the strongest first: what was seen, and how to see it again.
 fn failures(out: &mut String, column: &Column) {
-    let lost = |r: &&Row| matches!(r.verdict, Verdict::Fail | Verdict::Broken);
+    let lost = |r: &&Row| r.is_lost() && r.on_purpose.is_none();
     let mut rows: Vec<&Row> = column.rows.iter().filter(lost).collect();
     rows.sort_by_key(|r| r.level);
     if rows.is_empty() {
-        out.push_str("<p class=quiet>✓ nothing that is not obeyed</p>");
+        let told = column.rows.iter().filter(|r| r.verdict != Verdict::Skip).count() - column.on_purpose().count();
+        let else_ = if told == 0 || column.on_purpose().next().is_none() { "" } else { "other " };
+        let _infallible = write!(out, "<p class=kept>✓ obeys every {else_}case: {told} of {told}</p>");
         return;
     }
     let _infallible = write!(out, "<details class=lost><summary>{} not obeyed</summary><ul>", rows.len());
@@ -130,12 +181,20 @@ fn table(out: &mut String, results: &Results) {
 
 fn row(out: &mut String, clause: &Clause, results: &Results) {
     let tallies: Vec<Tally> = results.columns.iter().map(|c| c.of_clause(&clause.code)).collect();
-    let bad = |t: &Tally| t.fail + t.broken > 0;
+    let bad = |t: &Tally| t.is_lost();
     let lost = tallies.iter().any(bad);
     let differ = lost && tallies.iter().any(|t| !bad(t) && t.pass > 0);
     let none = tallies.iter().all(|t| *t == Tally::default());
     let told = tallies.iter().any(|t| t.pass + t.fail + t.broken > 0);
-    let words = [("lost", lost), ("differ", differ), ("none", none), ("kept", told && !lost), ("skip", !told && !none)];
+    let meant = tallies.iter().any(|t| t.on_purpose > 0);
+    let words = [
+        ("lost", lost),
+        ("differ", differ),
+        ("none", none),
+        ("meant", meant),
+        ("kept", told && !lost && !meant),
+        ("skip", !told && !none),
+    ];
     let result: Vec<&str> = words.iter().filter(|(_, is)| *is).map(|(word, _)| *word).collect();
     let word = clause.level.word();
     let _infallible = write!(
@@ -184,6 +243,7 @@ fn cell(out: &mut String, tally: Tally, level: Level) {
         (0, _, 0) => ("none", "·".to_owned()),
         (0, _, n) => ("skip", format!("skipped {n}")),
         (_, 0, _) => ("pass", format!("✓ {told}")),
+        _ if !tally.is_lost() => ("meant", format!("† {} / {told}", tally.pass)),
         _ => (if level == Level::Must { "fail" } else { "warn" }, format!("{} / {told}", tally.pass)),
     };
     let _infallible = write!(out, "<td class={class}>{text}");
@@ -203,6 +263,7 @@ fn details(out: &mut String, code: &str, results: &Results) {
             let Some(own) = column.rows.get(i).filter(|r| r.verdict != Verdict::Pass) else { continue };
             let class = match own.verdict {
                 Verdict::Skip => "skip",
+                _ if own.on_purpose.is_some() => "meant",
                 _ if own.level == Level::Must => "fail",
                 _ => "warn",
             };
@@ -230,9 +291,24 @@ mod tests {
         assert!(!page.contains("http:") && !page.contains("https:"));
         assert!(page.contains("saw &lt;b&gt; &amp; &quot;c&quot;"));
         assert!(page.contains("no case: concerns Windows"));
+        assert!(page.contains("<tr><th>config<td>3<td class=warn>1 / 2<td class=pass>2 / 2</tr>"), "{page}");
         assert_eq!(page.matches("<details").count(), page.matches("</details>").count());
         assert!(page.contains("<pre>conformance --runtime &#39;/bin/a&#39; --show config/two</pre>"), "{page}");
         assert!(page.contains("data-level=SHOULD data-result=\"lost differ\" data-chapter=\"config\""));
         assert!(page.contains("data-result=\"none\"") && page.contains("data-result=\"skip\""));
+        assert!(page.contains("<p class=kept>✓ obeys every case: 2 of 2</p>"), "{page}");
+    }
+
+    #[test]
+    fn what_is_on_purpose_stands_apart() {
+        let mut results = crate::report::tests::sample();
+        results.columns[0].rows[1].on_purpose = Some("because <b>".into());
+        let page = super::write(&results);
+        assert!(
+            page.contains("† 1 not obeyed on purpose</summary>") && page.contains("<div class=why>because &lt;b&gt;")
+        );
+        assert!(page.contains("<p class=kept>✓ obeys every other case: 1 of 1</p>"), "{page}");
+        assert!(page.contains("data-result=\"meant\"") && page.contains("<td class=meant>† 0 / 1"), "{page}");
+        assert!(!page.contains("<td class=warn>"));
     }
 }

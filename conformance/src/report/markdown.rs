@@ -1,5 +1,6 @@
-//! The table clause × runtime as Markdown.
+//! The table clause × runtime as Markdown. A dagger marks what is not obeyed on purpose.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::{Results, Tally};
@@ -10,6 +11,7 @@ use crate::outcome::Verdict;
 pub fn write(results: &Results) -> String {
     let mut out = "In a cell: cases obeyed / cases that the host can tell.\n\n".to_owned();
     summary(&mut out, results);
+    on_purpose(&mut out, results);
     chapters(&mut out, results);
     without_case(&mut out, results);
     passed_by_none(&mut out, results);
@@ -41,9 +43,13 @@ fn summary(out: &mut String, results: &Results) {
         let part = |level| {
             let ok = column.count(level, Verdict::Pass);
             let all = ok + column.count(level, Verdict::Fail) + column.count(level, Verdict::Broken);
-            format!("{ok} / {all}")
+            let meant = column.on_purpose().filter(|(r, _)| r.level == level).count();
+            if meant == 0 { format!("{ok} / {all}") } else { format!("{ok} / {all} ({meant} †)") }
         };
-        let skipped = column.rows.iter().filter(|r| r.verdict == Verdict::Skip).count();
+        let skipped = match column.skipped() {
+            (skipped, 0) => skipped.to_string(),
+            (skipped, left_out) => format!("{skipped}; {left_out} not run"),
+        };
         let _infallible = writeln!(
             out,
             "| {} ({}) | {} | {} | {} | {} | {skipped} |",
@@ -55,6 +61,41 @@ fn summary(out: &mut String, results: &Results) {
             part(Level::May)
         );
     }
+}
+
+/// What is not obeyed on purpose, with the reason, and whether there is anything else.
+fn on_purpose(out: &mut String, results: &Results) {
+    let columns: Vec<_> = results.columns.iter().filter(|c| c.on_purpose().next().is_some()).collect();
+    if columns.is_empty() {
+        return;
+    }
+    out.push_str("\n† On purpose:\n\n| case | level | runtimes | why |\n| --- | --- | --- | --- |\n");
+    let mut rows: BTreeMap<(&str, &str, &str), Vec<&str>> = BTreeMap::new();
+    for column in &columns {
+        for (row, why) in column.on_purpose() {
+            rows.entry((&row.name, row.level.word(), why)).or_default().push(&column.name);
+        }
+    }
+    for ((name, level, why), names) in rows {
+        let _infallible = writeln!(out, "| `{name}` | {level} | {} | {} |", names.join(", "), plain(why));
+    }
+    out.push('\n');
+    for column in columns {
+        let told = column.rows.iter().filter(|r| r.verdict != Verdict::Skip).count();
+        let meant = column.on_purpose().count();
+        let other = column.rows.iter().filter(|r| r.is_lost()).count() - meant;
+        let rest = if other == 0 {
+            format!("obeys every other case, {0} of {0}", told - meant)
+        } else {
+            format!("does not obey {other} of the {} other cases", told - meant)
+        };
+        let _infallible = writeln!(out, "* {} {rest}.", column.name);
+    }
+}
+
+/// Text in a cell.
+fn plain(text: &str) -> String {
+    text.replace('|', "\\|").replace(['\n', '<'], " ")
 }
 
 /// The clauses that no case can hold a runtime to, by the reason.
@@ -97,14 +138,12 @@ fn chapters(out: &mut String, results: &Results) {
     let rules = " --- |".repeat(results.columns.len());
     let _infallible = writeln!(out, "\n| chapter | cases |{names}\n| --- | --- |{rules}");
     for chapter in results.chapters() {
-        let mine = |c: &'_ super::Column| c.rows.iter().filter(|r| r.chapter() == chapter).cloned().collect::<Vec<_>>();
-        let all = results.columns.first().map_or(0, |c| mine(c).len());
+        let all = results.columns.first().map_or(0, |c| c.of_chapter(chapter).2);
         let _infallible = write!(out, "| {chapter} | {all} |");
         for column in &results.columns {
-            let rows = mine(column);
-            let pass = rows.iter().filter(|r| r.verdict == Verdict::Pass).count();
-            let told = rows.iter().filter(|r| r.verdict != Verdict::Skip).count();
-            let _infallible = write!(out, " {pass} / {told} |");
+            let (pass, told, _) = column.of_chapter(chapter);
+            let mark = if column.on_purpose().any(|(r, _)| r.chapter() == chapter) { " †" } else { "" };
+            let _infallible = write!(out, " {pass} / {told}{mark} |");
         }
         out.push('\n');
     }
@@ -122,14 +161,14 @@ fn cell(tally: Tally, level: Level) -> String {
         (0, _, 0) => "no case".into(),
         (0, _, _) => "skipped".into(),
         (_, 0, _) => format!("✓ {told}"),
+        _ if !tally.is_lost() => format!("† {}/{told}", tally.pass),
         _ => format!("{} {}/{told}", if level == Level::Must { "✗" } else { "△" }, tally.pass),
     }
 }
 
 fn failures(out: &mut String, results: &Results) {
     for column in &results.columns {
-        let lost: Vec<_> =
-            column.rows.iter().filter(|r| matches!(r.verdict, Verdict::Fail | Verdict::Broken)).collect();
+        let lost: Vec<_> = column.rows.iter().filter(|r| r.is_lost()).collect();
         if lost.is_empty() {
             continue;
         }
@@ -139,8 +178,9 @@ fn failures(out: &mut String, results: &Results) {
             column.name
         );
         for row in lost {
-            let message: String = row.message.replace('|', "\\|").replace(['\n', '<'], " ").chars().take(240).collect();
-            let _infallible = writeln!(out, "| `{}` | {} | {message} |", row.name, row.level.word());
+            let message: String = plain(&row.message).chars().take(240).collect();
+            let mark = if row.on_purpose.is_some() { " †" } else { "" };
+            let _infallible = writeln!(out, "| `{}`{mark} | {} | {message} |", row.name, row.level.word());
         }
     }
 }
@@ -159,5 +199,20 @@ mod tests {
         let mut results = crate::report::tests::sample();
         results.columns[1].rows[1].verdict = crate::outcome::Verdict::Fail;
         assert!(super::write(&results).contains("| `config/two`: about two | SHOULD |"));
+    }
+
+    #[test]
+    fn what_is_on_purpose_is_counted_apart() {
+        let mut results = crate::report::tests::sample();
+        results.columns[0].rows[1].on_purpose = Some("because | of".into());
+        let text = super::write(&results);
+        assert!(text.contains("| a (a 1) | Linux | 1 / 1 | 0 / 1 (1 †) | 0 / 0 | 1 |"), "{text}");
+        assert!(
+            text.contains("| `config/two` | SHOULD | a | because \\| of |\n\n* a obeys every other case, 1 of 1.\n")
+        );
+        assert!(text.contains("| † 0/1 | ✓ 1 |") && text.contains("| `config/two` † | SHOULD | saw"), "{text}");
+        assert!(text.contains("| config | 3 | 1 / 2 † | 2 / 2 |"));
+        results.columns[0].rows[0].verdict = crate::outcome::Verdict::Fail;
+        assert!(super::write(&results).contains("* a does not obey 1 of the 1 other cases."));
     }
 }

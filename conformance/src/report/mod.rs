@@ -3,6 +3,7 @@
 pub mod gather;
 pub mod html;
 pub mod junit;
+pub mod known;
 pub mod markdown;
 pub mod tap;
 
@@ -13,6 +14,9 @@ use serde::{Deserialize, Serialize};
 use crate::case::Case;
 use crate::clause::{Clause, Level};
 use crate::outcome::{Outcome, Verdict};
+
+/// The message of a case that no file of `--from` has.
+pub(crate) const NOT_RUN: &str = "was not run";
 
 /// One case against one runtime.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -34,6 +38,9 @@ pub struct Row {
     /// Why the case is right although no runtime in use passes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// Why the runtime does not obey on purpose: see [`known`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_purpose: Option<String>,
 }
 
 impl Row {
@@ -48,7 +55,13 @@ impl Row {
             message: outcome.message,
             millis: outcome.millis,
             note: case.note.clone(),
+            on_purpose: None,
         }
+    }
+
+    /// Whether it counts against the runtime.
+    pub fn is_lost(&self) -> bool {
+        matches!(self.verdict, Verdict::Fail | Verdict::Broken)
     }
 
     /// The part of the name before the first slash.
@@ -78,13 +91,35 @@ impl Column {
         self.rows.iter().filter(|r| r.level == level && r.verdict == verdict).count()
     }
 
+    /// How many cases the host could not tell, and how many were not run at all.
+    pub fn skipped(&self) -> (usize, usize) {
+        let all = self.rows.iter().filter(|r| r.verdict == Verdict::Skip);
+        let (left_out, skipped): (Vec<_>, Vec<_>) = all.partition(|r| r.message == NOT_RUN);
+        (skipped.len(), left_out.len())
+    }
+
+    /// Cases of a chapter: how many are obeyed, how many could be told, how many there are.
+    pub fn of_chapter(&self, chapter: &str) -> (usize, usize, usize) {
+        let rows = || self.rows.iter().filter(|r| r.chapter() == chapter);
+        let told = rows().filter(|r| r.verdict != Verdict::Skip).count();
+        (rows().filter(|r| r.verdict == Verdict::Pass).count(), told, rows().count())
+    }
+
+    /// The rows that are not obeyed on purpose.
+    pub fn on_purpose(&self) -> impl Iterator<Item = (&Row, &str)> {
+        self.rows.iter().filter_map(|r| Some((r, r.on_purpose.as_deref()?)))
+    }
+
     /// What the rows of one clause say together.
     pub fn of_clause(&self, code: &str) -> Tally {
         let mut tally = Tally::default();
         for row in self.rows.iter().filter(|r| r.clauses.iter().any(|c| c == code)) {
             match row.verdict {
                 Verdict::Pass => tally.pass += 1,
-                Verdict::Fail => tally.fail += 1,
+                Verdict::Fail => {
+                    tally.fail += 1;
+                    tally.on_purpose += usize::from(row.on_purpose.is_some());
+                }
                 Verdict::Skip => tally.skip += 1,
                 Verdict::Broken => tally.broken += 1,
             }
@@ -104,6 +139,15 @@ pub struct Tally {
     pub skip: usize,
     /// Not to be told, because of the suite.
     pub broken: usize,
+    /// Of those not obeyed, how many on purpose.
+    pub on_purpose: usize,
+}
+
+impl Tally {
+    /// Not obeyed, and not on purpose.
+    pub fn is_lost(&self) -> bool {
+        self.fail + self.broken > self.on_purpose
+    }
 }
 
 /// Everything.
@@ -118,14 +162,14 @@ pub struct Results {
 }
 
 impl Results {
-    /// 0 all obeyed, 1 a MUST (or, `strict`, a SHOULD) is not obeyed, 2 the suite failed.
+    /// 0 all obeyed but what is on purpose, 1 a MUST (or, `strict`, a SHOULD) is not obeyed, 2 the suite failed.
     pub fn exit_code(&self, strict: bool) -> u8 {
         let rows = || self.columns.iter().flat_map(|c| &c.rows);
         if rows().any(|r| r.verdict == Verdict::Broken) {
             return 2;
         }
         let binds = |r: &Row| r.level == Level::Must || strict && r.level == Level::Should;
-        u8::from(rows().any(|r| r.verdict == Verdict::Fail && binds(r)))
+        u8::from(rows().any(|r| r.verdict == Verdict::Fail && r.on_purpose.is_none() && binds(r)))
     }
 
     /// The chapters of the cases, in their order.
@@ -198,6 +242,7 @@ pub(crate) mod tests {
             message: message.into(),
             millis: 12,
             note: None,
+            on_purpose: None,
         };
         let column = |name: &str, verdict| Column {
             name: name.into(),

@@ -21,10 +21,13 @@ pub fn write(results: &Results) -> String {
     out
 }
 
-/// One point. A SHOULD or MAY that is not obeyed is a TODO: seen, but no failure of the run.
+/// One point. A SHOULD or MAY that is not obeyed is a TODO: seen, but no failure of the run; so is what is on purpose.
 fn point(out: &mut String, number: usize, runtime: &str, row: &Row) {
     let ok = if matches!(row.verdict, Verdict::Fail | Verdict::Broken) { "not ok" } else { "ok" };
     let after = match (row.verdict, row.level) {
+        (Verdict::Fail, _) if row.on_purpose.is_some() => {
+            format!(" # TODO on purpose: {}", plain(row.on_purpose.as_deref().unwrap_or_default()))
+        }
         (Verdict::Skip, _) => format!(" # SKIP {}", plain(&row.message)),
         (Verdict::Fail, Level::Should | Level::May) => format!(" # TODO {}", row.level.word()),
         _ => String::new(),
@@ -50,5 +53,8 @@ mod tests {
         assert!(text.starts_with("TAP version 14\n1..6\n# a: a 1 on Linux\nok 1 - a config/one [MUST A-1]\n"));
         assert!(text.contains("not ok 2 - a config/two [SHOULD A-2] # TODO SHOULD\n  ---\n"));
         assert!(text.contains("ok 3 - a config/three [MUST A-3] # SKIP no such host\n"));
+        let mut meant = crate::report::tests::sample();
+        meant.columns[0].rows[1].on_purpose = Some("of #7".into());
+        assert!(super::write(&meant).contains("[SHOULD A-2] # TODO on purpose: of \\#7\n"));
     }
 }

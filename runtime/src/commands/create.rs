@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::{Context, Failure, Outcome};
 use crate::cli::{self, CgroupManager, Rootless};
 use crate::container::trace::{Trace, phase};
-use crate::container::{self, Bundle, Created};
+use crate::container::{self, Bundle, Config, Created};
 use crate::monitor::Monitor;
 use crate::notify;
 use crate::request::Request;
@@ -19,11 +19,11 @@ use crate::sys::{fs, socket, terminal};
 #[inline(never)]
 pub(super) fn create(cx: &Context, ask: cli::Create) -> Outcome {
     let bundle = load(&ask)?;
-    let (spec, _) = bundle.spec()?;
-    let wants_terminal = spec.process.as_ref().is_some_and(|p| p.terminal);
+    let config = bundle.spec()?;
+    let wants_terminal = wants_terminal(&config);
     let console = console(ask.console_socket.as_deref(), wants_terminal, true)?;
     let pidfd_socket = connect(ask.pidfd_socket.as_deref())?;
-    let created = make(cx, &bundle, &ask, console, true, None)?;
+    let created = make(cx, (&bundle, &config), &ask, console, true, None)?;
     announce(pidfd_socket, created)?.release()?;
     Ok(0)
 }
@@ -38,8 +38,9 @@ pub(super) fn run(cx: &Context, ask: cli::Run) -> Outcome {
 pub(super) fn run_traced(cx: &Context, ask: cli::Run, trace: Option<Rc<Trace>>, running: &mut dyn FnMut()) -> Outcome {
     let bundle = load(&ask.create)?;
     phase(&trace, "read the bundle");
-    let (spec, _) = bundle.spec()?;
-    let wants_terminal = spec.process.as_ref().is_some_and(|p| p.terminal);
+    let config = bundle.spec()?;
+    phase(&trace, "parse the config");
+    let wants_terminal = wants_terminal(&config);
     let mut ours = None;
     let console = if wants_terminal && !ask.detach && ask.create.console_socket.is_none() {
         let (one, other) = socket::pair().map_err(container::Error::from)?;
@@ -51,7 +52,7 @@ pub(super) fn run_traced(cx: &Context, ask: cli::Run, trace: Option<Rc<Trace>>, 
     let pidfd_socket = connect(ask.create.pidfd_socket.as_deref())?;
     // Held back from here on, so that none is lost between the clone and the wait.
     let monitor = if ask.detach { None } else { Some(Monitor::begin().map_err(container::Error::from)?) };
-    let created = make(cx, &bundle, &ask.create, console, false, trace)?;
+    let created = make(cx, (&bundle, &config), &ask.create, console, false, trace)?;
     let created = announce(pidfd_socket, created)?;
     let relay = match created.notify() {
         Err(e) => return Err(created.abandon(e).into()),
@@ -78,13 +79,17 @@ pub(super) fn run_traced(cx: &Context, ask: cli::Run, trace: Option<Rc<Trace>>, 
     Ok(u8::try_from(ended.status() & 0xff).unwrap_or(255))
 }
 
+fn wants_terminal((spec, _): &Config<'_>) -> bool {
+    spec.process.as_ref().is_some_and(|p| p.terminal)
+}
+
 fn load(ask: &cli::Create) -> Result<Bundle, Failure> {
     Ok(Bundle::load(ask.bundle.as_deref().unwrap_or(Path::new(".")))?)
 }
 
 fn make(
     cx: &Context,
-    bundle: &Bundle,
+    (bundle, config): (&Bundle, &Config<'_>),
     ask: &cli::Create,
     console: Option<OwnedFd>,
     gated: bool,
@@ -98,7 +103,7 @@ fn make(
         pid_file: ask.pid_file.as_ref().map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone())),
         trace,
     };
-    let created = container::create(bundle, create, &mut |text| cx.log.warn(&text))?;
+    let created = container::create(bundle, config, create, &mut |text| cx.log.warn(&text))?;
     for warning in &created.warnings {
         cx.log.warn(&warning.to_string());
     }

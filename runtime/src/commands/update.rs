@@ -30,18 +30,15 @@ pub(super) fn update(cx: &Context, ask: &Update) -> Outcome {
 }
 
 fn read(source: &Source) -> Result<Vec<u8>, Failure> {
-    // One byte more than is allowed, so that too much is seen to be too much.
-    let limit = u64::try_from(SIZE_LIMIT).unwrap_or(u64::MAX) + 1;
-    let mut text = Vec::new();
     let (name, done) = match source {
-        Source::Stdin => ("standard input".to_owned(), std::io::stdin().take(limit).read_to_end(&mut text)),
-        Source::File(path) => {
-            let file = std::fs::File::open(path);
-            (path.display().to_string(), file.and_then(|f| f.take(limit).read_to_end(&mut text)))
+        Source::Stdin => {
+            // One byte more than is allowed, so that too much is seen to be too much.
+            let (limit, mut text) = (u64::try_from(SIZE_LIMIT).unwrap_or(u64::MAX) + 1, Vec::new());
+            ("standard input".to_owned(), std::io::stdin().take(limit).read_to_end(&mut text).map(|_| text))
         }
+        Source::File(path) => (path.display().to_string(), container::read_bounded(path)),
     };
-    done.map_err(|e| Error::new(format!("--resources {name}: {}", io_text(&e))))?;
-    Ok(text)
+    Ok(done.map_err(|e| Error::new(format!("--resources {name}: {}", io_text(&e))))?)
 }
 
 /// The flags as the resources object that they stand for.

@@ -91,15 +91,17 @@ fn undo(group: &Group) -> Undo {
 fn make_groups(ch: &mut Chapter<'_>, groups: &[Group], ours: fn(&Group) -> bool) -> Placed {
     let mut placed = Placed { groups: groups.to_vec(), ..Placed::nowhere() };
     for (i, group) in groups.iter().enumerate().filter(|(_, group)| ours(group)) {
-        let make = ParentOp::MakeCgroup(group.clone());
+        let make = ParentOp::MakeCgroup(Box::new(group.clone()));
         let make = Step::parent(make, Field::new("linux.cgroupsPath")).undo(undo(group));
         let handed = ch.namespaces.user || ch.namespaces.joins(Kind::Mount) || group.optional;
         if group.version == Version::V2 || handed {
             // Version 2 is entered by the clone itself; and what a container's root may not open, or would not find in the
             // mount namespace that it joins, it must be handed; and what is not there it must not be.
             let slot = ch.lanes.slot("cgroup");
-            let open =
-                Step::parent(ParentOp::OpenCgroup { group: group.clone(), slot }, Field::new("linux.cgroupsPath"));
+            let open = Step::parent(
+                ParentOp::OpenCgroup { group: Box::new(group.clone()), slot },
+                Field::new("linux.cgroupsPath"),
+            );
             ch.lanes.before.push(make);
             ch.lanes.before.push(if group.optional { open.skip(DENIED) } else { open });
             match group.version {
@@ -164,7 +166,7 @@ fn start_unit(ch: &mut Chapter<'_>, placed: &mut Placed) -> bool {
     let Some((unit, compiled)) = placed.unit.take() else { return false };
     ch.lanes.parent.push(start(unit));
     for group in placed.groups.iter().filter(|group| is_systemds(group)) {
-        let adopt = ParentOp::AdoptCgroup(group.clone());
+        let adopt = ParentOp::AdoptCgroup(Box::new(group.clone()));
         ch.lanes.parent.push(Step::parent(adopt, Field::new("linux.cgroupsPath")).undo(undo(group)));
     }
     super::mark_last(&mut ch.lanes.parent, Mark::Attached);
@@ -188,7 +190,8 @@ fn delegate(ch: &mut Chapter<'_>, groups: &[Group]) {
     if !writable || !only || !ch.namespaces.is_new(Kind::Cgroup) || uid == ch.facts.uid {
         return;
     }
-    let step = Step::parent(ParentOp::Delegate { group: group.clone(), uid }, Field::new("linux.cgroupsPath"));
+    let step =
+        Step::parent(ParentOp::Delegate { group: Box::new(group.clone()), uid }, Field::new("linux.cgroupsPath"));
     // EPERM: a plain user cannot give away, nor need be able to (the rules are of what may be done). ENOENT: not made.
     ch.lanes.parent.push(if ch.facts.rootless() { step.skip(&[1, 2]) } else { step });
 }

@@ -281,7 +281,7 @@ fn clone_joiner(ch: &mut Chapter<'_>, target: &Target, groups: &[Group]) -> Vec<
 
 fn open_group(ch: &mut Chapter<'_>, group: Group) -> Slot {
     let slot = ch.lanes.slot("cgroup");
-    let step = Step::parent(ParentOp::OpenCgroup { group, slot }, Field::new("linux.cgroupsPath"));
+    let step = Step::parent(ParentOp::OpenCgroup { group: Box::new(group), slot }, Field::new("linux.cgroupsPath"));
     ch.lanes.before.push(if ch.facts.rootless() { step.skip(&[2]) } else { step });
     slot
 }

@@ -56,7 +56,7 @@ pub(super) fn runtime(ch: &mut Chapter<'_>) {
         for (i, hook) in list.iter().enumerate() {
             let state = state(ch.spec, &ch.request.id, &ch.request.bundle, "creating");
             let op = lay_out(hook, kind, i, state, ch.problems);
-            steps.push(Step::parent(ParentOp::Hook(op), Field::at(field_of(kind), &[i])));
+            steps.push(Step::parent(ParentOp::Hook(Box::new(op)), Field::at(field_of(kind), &[i])));
         }
     }
     if let Some(first) = steps.first_mut() {
@@ -75,7 +75,7 @@ pub(super) fn create_container(ch: &mut Chapter<'_>) {
     for (i, hook) in hooks.create_container.iter().enumerate() {
         let state = state(ch.spec, &ch.request.id, &ch.request.bundle, "creating");
         let op = lay_out(hook, "createContainer", i, state, ch.problems);
-        ch.lanes.init.push(Step::init(InitOp::Hook(op), Field::at(field_of("createContainer"), &[i])));
+        ch.lanes.init.push(Step::init(InitOp::Hook(Box::new(op)), Field::at(field_of("createContainer"), &[i])));
     }
 }
 
@@ -88,7 +88,7 @@ pub(super) fn start_container(ch: &mut Chapter<'_>) {
         if let Some(process) = ch.spec.process.as_ref().filter(|_| hook.env.is_empty()) {
             op.env = super::process::strings(ch, &process.env, "process.env[]");
         }
-        ch.lanes.init.push(Step::init(InitOp::Hook(op), Field::at(field_of("startContainer"), &[i])));
+        ch.lanes.init.push(Step::init(InitOp::Hook(Box::new(op)), Field::at(field_of("startContainer"), &[i])));
     }
 }
 

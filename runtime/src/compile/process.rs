@@ -306,10 +306,7 @@ pub(super) fn scheduling(scheduler: &crate::spec::Scheduler<'_>) -> Scheduler {
 
 /// From finding the program to executing it.
 pub(super) fn run(ch: &mut Chapter<'_>) {
-    let Some(process) = &ch.spec.process else {
-        ch.problems.error(Field::new("process"), "is missing: there is nothing to start");
-        return;
-    };
+    let Some(process) = &ch.spec.process else { return without_program(ch) };
     let from = || Field::new("process.args");
     if !process.env.iter().any(|e| e.starts_with("HOME=")) {
         ch.lanes.init.push(Step::init(InitOp::Home(process.user.uid), Field::new("process.user")));
@@ -341,6 +338,16 @@ pub(super) fn run(ch: &mut Chapter<'_>) {
     let args = strings(ch, &process.args, "process.args[]");
     let env = environment(ch, process);
     ch.lanes.init.push(Step::init(InitOp::Exec { args, env }, from()));
+}
+
+/// config.md lets `create` make a container without `process`; `start`, which runtime.md has fail then, never opens its gate.
+fn without_program(ch: &mut Chapter<'_>) {
+    let field = || Field::new("process");
+    if !ch.request.gated {
+        return ch.problems.error(field(), "is missing: there is nothing to start");
+    }
+    ch.lanes.init.push(Step::init(InitOp::CloseFds(3), field()));
+    ch.lanes.init.push(Step::init(InitOp::AwaitStart, field()).reaches(Mark::Ready));
 }
 
 fn filter(ch: &mut Chapter<'_>) -> Option<seccomp::Filter> {

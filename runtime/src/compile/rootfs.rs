@@ -24,7 +24,7 @@ pub(super) fn open(ch: &mut Chapter<'_>) {
     let mut step = Step::init(InitOp::OpenRoot { path, private }, field);
     if !ch.namespaces.is_new(Kind::Mount) {
         let namespace = ch.namespaces.joined.iter().find(|(k, ..)| *k == Kind::Mount).map(|(_, path, _)| path.clone());
-        step = step.undo(Undo::Unmount { path: text, namespace });
+        step = step.undo(Undo::Unmount { path: text, namespace, over: None });
     }
     ch.lanes.init.push(step);
 }

@@ -155,7 +155,12 @@ impl Finder {
 
     fn limits(&mut self, groups: Vec<Group>, resources: &Resources<'_>) {
         let change = cgroup::update(groups, resources, &Resources::default(), &mut Problems::default());
+        let idle = resources.cpu.as_ref().is_some_and(|cpu| cpu.idle == Some(1));
         for write in &change.writes {
+            // Of who is SCHED_IDLE the kernel tells the weight that it has given him.
+            if idle && matches!(&*write.file, "cpu.shares" | "cpu.weight") {
+                continue;
+            }
             let Ok(dir) = CgroupDir::open(&change.groups[write.group].dir()) else { continue };
             let Ok(is) = dir.read(&write.file) else { continue };
             if !same_limit(&write.value, &is) {

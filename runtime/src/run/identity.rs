@@ -1,10 +1,10 @@
 //! Who init becomes: ids, capabilities, and the proof that it became that.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::AsFd as _;
 
 use crate::abi::{file, makedev};
 use crate::op::{CapSets, ReadBack};
-use crate::sys::fs;
+use crate::sys::fs::{self, Stat};
 use crate::sys::process;
 use crate::sys::{Call, Fault, Result};
 
@@ -54,17 +54,17 @@ pub(super) fn set_uid(uid: u32) -> Result<()> {
 /// Standard streams that are the host's `/dev/null` become the container's, where it has one: no file of a mount that is not
 /// its own stays open, which CRIU could not save.
 pub(super) fn own_null() {
-    let is_null = |fd: BorrowedFd<'_>| fs::fstat(fd).is_ok_and(|s| s.kind() == file::CHR && s.rdev == makedev(1, 3));
+    let is_null = |s: Stat| s.kind() == file::CHR && s.rdev == makedev(1, 3);
     let mut own = None;
     for number in 0..3 {
-        if !fs::standard_stream(number).is_ok_and(is_null) {
+        if !fs::standard_stream_stat(number).is_ok_and(|(_, stat)| is_null(stat)) {
             continue;
         }
         let flags = libc::O_RDWR | libc::O_NOFOLLOW | libc::O_NOCTTY | libc::O_NONBLOCK;
         // A pipe in its place must not block.
         let opened = own.take().or_else(|| fs::open(c"/dev/null", flags).ok());
-        let Some(null) = opened.filter(|null| is_null(null.as_fd())) else { return };
-        let _ = fs::set_nonblocking(null.as_fd(), false);
+        let Some(null) = opened.filter(|null| fs::fstat(null.as_fd()).is_ok_and(is_null)) else { return };
+        let _ = fs::set_status_flags(null.as_fd(), libc::O_RDWR);
         let _ = fs::dup_onto(null.as_fd(), number);
         own = Some(null);
     }

@@ -101,7 +101,10 @@ pub(super) fn mount(
         Some(Slot(i)) => slots[usize::from(i)] = made.into_fd(),
         // What is mounted in the directory that is known changes nothing about the way to it.
         None if fresh => return Ok(()),
-        None if tmpfs => return tree.parent.own(&op.destination, made),
+        None if tmpfs => {
+            tree.parent.own(&op.destination, made);
+            return Ok(());
+        }
         None => {}
     }
     tree.parent.forget();
@@ -199,6 +202,7 @@ pub(super) fn propagate(made: BorrowedFd<'_>, attr: &Attr) -> Result<()> {
 }
 
 /// A source that is a link becomes the same link inside. Says whether it was one.
+#[inline(never)]
 fn copy_link(tree: &Tree<'_>, source: &CStr, destination: &CStr) -> Result<bool> {
     let link = fs::open(source, libc::O_PATH | libc::O_NOFOLLOW)?;
     if fs::fstat(link.as_fd())?.kind() != file::LNK {

@@ -314,12 +314,10 @@ pub fn hook_text(op: &HookOp, word: Word, value: i32, call: Call, said: &str) ->
 }
 
 /// The kernel's word on where init is: `/proc/PID/cgroup`.
-#[inline(never)]
 fn check_cgroups(groups: &[Group], pid: i32) -> Result<(), Failed> {
-    let mut buf = [0; 8192];
     let path = CString::new(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    let n = fs::read_small(&path, &mut buf)?;
-    let is = String::from_utf8_lossy(&buf[..n]);
+    let is = fs::read_whole_small(&path, 8192)?;
+    let is = String::from_utf8_lossy(&is);
     let checked = groups.iter().try_for_each(|group| {
         // Of several in one hierarchy it is in one.
         let mut beside = groups.iter().filter(|other| other.mount == group.mount);

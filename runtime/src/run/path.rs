@@ -1,6 +1,7 @@
 //! Paths inside a container: always by a handle of its root, never by a string that leads through it (rule R1).
 //!
-//! Nothing here allocates: paths are walked in a buffer on the stack.
+//! Nothing here allocates: paths are walked in buffers on the stack. Those of the ordinary case are short: a large one would
+//! be pages that a container's init touches, and that nobody else has.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -14,23 +15,25 @@ const INSIDE: u64 = resolve::IN_ROOT | resolve::NO_MAGICLINKS;
 /// Links that are followed while directories are made, as the kernel itself follows (MAXSYMLINKS).
 const MAX_LINKS: usize = 40;
 const PATH_MAX: usize = 4096;
+/// What nearly all paths fit into.
+const SHORT: usize = 256;
 /// Of directories that are made.
 pub const DIRECTORY_MODE: u32 = 0o755;
 
 /// A path in a buffer of its own, always ended by NUL.
-struct Buffer {
-    bytes: [u8; PATH_MAX],
+struct Buffer<const N: usize> {
+    bytes: [u8; N],
     len: usize,
 }
 
-impl Buffer {
+impl<const N: usize> Buffer<N> {
     fn new() -> Self {
-        Buffer { bytes: [0; PATH_MAX], len: 0 }
+        Buffer { bytes: [0; N], len: 0 }
     }
 
     fn push(&mut self, part: &[u8]) -> Result<()> {
         let end = self.len + part.len();
-        if end >= PATH_MAX {
+        if end >= N {
             return Err(Fault::new(Call::openat2, libc::ENAMETOOLONG));
         }
         self.bytes[self.len..end].copy_from_slice(part);
@@ -62,15 +65,14 @@ pub fn directory(root: BorrowedFd<'_>, path: &CStr) -> Result<Handle> {
     }
 }
 
-/// Mostly the last component alone is missing. Where more is, or a link leads to nothing, the path is walked.
+/// Mostly the last component alone is missing. Where more is, or a link leads to nothing, or the path is long, it is walked.
 fn make_last(root: BorrowedFd<'_>, path: &CStr) -> Result<Handle> {
     let bytes = path.to_bytes();
     let cut = bytes.iter().rposition(|b| *b == b'/').map_or(0, |i| i + 1);
-    let (mut dir, mut name) = (Buffer::new(), Buffer::new());
-    dir.push(b"/")?;
-    dir.push(&bytes[..cut])?;
-    name.push(&bytes[cut..])?;
-    if let Ok(dir) = open(root, dir.as_cstr(), libc::O_PATH | libc::O_DIRECTORY)
+    let (mut dir, mut name) = (Buffer::<SHORT>::new(), Buffer::<SHORT>::new());
+    let fits = dir.push(b"/").and_then(|()| dir.push(&bytes[..cut])).and_then(|()| name.push(&bytes[cut..])).is_ok();
+    if fits
+        && let Ok(dir) = open(root, dir.as_cstr(), libc::O_PATH | libc::O_DIRECTORY)
         && fs::mkdirat(dir.as_fd(), name.as_cstr(), 0o755).is_ok()
     {
         let here = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
@@ -87,16 +89,26 @@ pub fn parent<'p>(root: BorrowedFd<'_>, path: &'p CStr) -> Result<(Handle, &'p C
     if name.is_empty() {
         return Err(Fault::new(Call::openat2, libc::EISDIR));
     }
-    let mut dir = Buffer::new();
-    dir.push(b"/")?;
-    dir.push(&bytes[..cut.saturating_sub(1)])?;
-    Ok((directory(root, dir.as_cstr())?, name))
+    let dir = &bytes[..cut.saturating_sub(1)];
+    let handle = if dir.len() + 1 < SHORT { absolute::<SHORT>(root, dir) } else { absolute::<PATH_MAX>(root, dir) };
+    Ok((handle?, name))
+}
+
+/// [`directory`] of a path, with a slash before it.
+#[inline(never)]
+fn absolute<const N: usize>(root: BorrowedFd<'_>, path: &[u8]) -> Result<Handle> {
+    let mut whole = Buffer::<N>::new();
+    whole.push(b"/")?;
+    whole.push(path)?;
+    directory(root, whole.as_cstr())
 }
 
 /// The directory that was last made something in: devices and links come in rows.
 pub struct LastParent {
-    path: Buffer,
+    path: Buffer<SHORT>,
     handle: Option<Handle>,
+    /// Whether its path is the one above: a longer one is not remembered.
+    named: bool,
     /// Whether it is the root of a filesystem that was made for this container, and that nobody else has seen yet.
     own: bool,
     /// Whether it is the working directory.
@@ -106,25 +118,24 @@ pub struct LastParent {
 impl LastParent {
     /// None yet.
     pub(super) fn none() -> Self {
-        LastParent { path: Buffer::new(), handle: None, own: false, entered: false }
+        LastParent { path: Buffer::new(), handle: None, named: false, own: false, entered: false }
     }
 
     /// Forgets it: something was mounted, and paths may lead elsewhere now.
     pub fn forget(&mut self) {
         self.handle = None;
+        self.named = false;
         self.own = false;
         self.entered = false;
     }
 
     /// Takes the root of a filesystem of our own that was just mounted at a path.
-    pub(super) fn own(&mut self, path: &CStr, root: Handle) -> Result<()> {
+    pub(super) fn own(&mut self, path: &CStr, root: Handle) {
         self.forget();
         self.path.truncate(0);
-        self.path.push(path.to_bytes())?;
-        self.path.push(b"/")?;
+        self.named = self.path.push(path.to_bytes()).and_then(|()| self.path.push(b"/")).is_ok();
         self.handle = Some(root);
-        self.own = true;
-        Ok(())
+        self.own = self.named;
     }
 
     /// Whether it is the root of a filesystem of our own.
@@ -134,7 +145,7 @@ impl LastParent {
 
     /// The directory that a path leads to, if it is this one.
     pub(super) fn known(&self, path: &CStr) -> Option<BorrowedFd<'_>> {
-        let is = self.path.as_cstr().to_bytes().strip_suffix(b"/") == Some(path.to_bytes());
+        let is = self.named && self.path.as_cstr().to_bytes().strip_suffix(b"/") == Some(path.to_bytes());
         self.handle.as_ref().filter(|_| is).map(AsFd::as_fd)
     }
 
@@ -166,12 +177,12 @@ impl LastParent {
     pub fn of<'p>(&mut self, root: BorrowedFd<'_>, path: &'p CStr) -> Result<(BorrowedFd<'_>, &'p CStr)> {
         let bytes = path.to_bytes();
         let cut = bytes.iter().rposition(|b| *b == b'/').map_or(0, |i| i + 1);
-        let known = self.handle.is_some() && self.path.as_cstr().to_bytes() == &bytes[..cut];
+        let known = self.named && self.handle.is_some() && self.path.as_cstr().to_bytes() == &bytes[..cut];
         if !known {
             let (handle, _) = parent(root, path)?;
             self.forget();
             self.path.truncate(0);
-            self.path.push(&bytes[..cut])?;
+            self.named = self.path.push(&bytes[..cut]).is_ok();
             self.handle = Some(handle);
         }
         let name = CStr::from_bytes_with_nul(&path.to_bytes_with_nul()[cut..]).unwrap_or_default();
@@ -202,7 +213,7 @@ fn file_by(root: BorrowedFd<'_>, path: &CStr, nofollow: bool, links: usize) -> R
         Err(f) if f.errno == libc::EEXIST => {
             return match open(root, path, flags) {
                 Err(f) if f.errno == libc::ENOENT && links > 0 => {
-                    file_by(root, behind(dir.as_fd(), path, name)?.as_cstr(), nofollow, links - 1)
+                    file_behind(root, dir.as_fd(), (path, name), nofollow, links - 1)
                 }
                 answer => answer,
             };
@@ -213,11 +224,22 @@ fn file_by(root: BorrowedFd<'_>, path: &CStr, nofollow: bool, links: usize) -> R
     fs::openat2(dir.as_fd(), name, libc::O_PATH | libc::O_NOFOLLOW, 0, how).map(Handle::from)
 }
 
+#[inline(never)]
+fn file_behind(
+    root: BorrowedFd<'_>,
+    dir: BorrowedFd<'_>,
+    (path, name): (&CStr, &CStr),
+    nofollow: bool,
+    links: usize,
+) -> Result<Handle> {
+    file_by(root, behind(dir, path, name)?.as_cstr(), nofollow, links)
+}
+
 /// The path that a link stands for; `name` is the last component of `path`.
-fn behind(dir: BorrowedFd<'_>, path: &CStr, name: &CStr) -> Result<Buffer> {
+fn behind(dir: BorrowedFd<'_>, path: &CStr, name: &CStr) -> Result<Buffer<PATH_MAX>> {
     let mut target = [0u8; PATH_MAX];
     let len = fs::readlinkat(dir, name, &mut target)?;
-    let mut whole = Buffer::new();
+    let mut whole = Buffer::<PATH_MAX>::new();
     if target[0] != b'/' {
         let before = path.to_bytes().len() - name.to_bytes().len();
         whole.push(&path.to_bytes()[..before])?;
@@ -227,8 +249,9 @@ fn behind(dir: BorrowedFd<'_>, path: &CStr, name: &CStr) -> Result<Buffer> {
 }
 
 /// Walks a path from the root, making each directory that is missing on the handle of the one before.
+#[inline(never)]
 fn make_all(root: BorrowedFd<'_>, path: &[u8], links: usize) -> Result<Handle> {
-    let mut walked = Buffer::new();
+    let mut walked = Buffer::<PATH_MAX>::new();
     walked.push(b"/")?;
     let mut here = open(root, c"/", libc::O_PATH | libc::O_DIRECTORY)?;
     let mut rest = path;
@@ -238,7 +261,7 @@ fn make_all(root: BorrowedFd<'_>, path: &[u8], links: usize) -> Result<Handle> {
         let (name, after) = rest.split_at(end);
         let before = walked.len;
         walked.push(name)?;
-        let mut one = Buffer::new();
+        let mut one = Buffer::<SHORT>::new();
         one.push(name)?;
         let step = open(root, walked.as_cstr(), libc::O_PATH | libc::O_DIRECTORY);
         here = match step {
@@ -264,7 +287,7 @@ fn through_link(
     root: BorrowedFd<'_>,
     dir: BorrowedFd<'_>,
     name: &CStr,
-    walked: &Buffer,
+    walked: &Buffer<PATH_MAX>,
     after: &[u8],
     links: usize,
 ) -> Result<Handle> {
@@ -274,13 +297,13 @@ fn through_link(
         Err(f) if f.errno == libc::EINVAL => 0,
         answer => answer?,
     };
-    let mut whole = Buffer::new();
+    let mut whole = Buffer::<PATH_MAX>::new();
     if len == 0 || target[0] != b'/' {
         whole.push(walked.as_cstr().to_bytes())?;
     }
     whole.push(if len == 0 { name.to_bytes() } else { &target[..len] })?;
     whole.push(after)?;
-    let mut clean = Buffer::new();
+    let mut clean = Buffer::<PATH_MAX>::new();
     normalise(whole.as_cstr().to_bytes(), &mut clean)?;
     match open(root, clean.as_cstr(), libc::O_PATH | libc::O_DIRECTORY) {
         Err(f) if f.errno == libc::ENOENT => make_all(root, clean.as_cstr().to_bytes(), links),
@@ -289,7 +312,7 @@ fn through_link(
 }
 
 /// Takes `.` and `..` out of a path, as if nothing lay above its first slash.
-fn normalise(path: &[u8], clean: &mut Buffer) -> Result<()> {
+fn normalise(path: &[u8], clean: &mut Buffer<PATH_MAX>) -> Result<()> {
     for part in path.split(|b| *b == b'/') {
         match part {
             b"" | b"." => {}
@@ -305,6 +328,8 @@ fn normalise(path: &[u8], clean: &mut Buffer) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_methods, reason = "a test looks at what was made")]
+
     use std::os::unix::fs::symlink;
 
     use super::*;

@@ -2,8 +2,9 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
+use super::handle::Handle;
 use super::path;
-use crate::abi::file;
+use crate::sys::fs::resolve;
 use crate::sys::{Call, Fault, Result, fs, mount, process, socket, terminal};
 
 const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
@@ -15,12 +16,7 @@ pub(super) fn make(
     bind: bool,
     console: Option<BorrowedFd<'_>>,
 ) -> Result<()> {
-    let master = path::open(root, c"/dev/pts/ptmx", libc::O_RDWR | libc::O_NOCTTY)?;
-    // What an image put at that path must be the multiplexer of a devpts, and nothing else (rule R6).
-    let stat = fs::fstat(master.as_fd())?;
-    if fs::filesystem(master.as_fd())? != DEVPTS_SUPER_MAGIC || stat.kind() != file::CHR {
-        return Err(Fault::new(Call::openat2, libc::ENODEV));
-    }
+    let master = multiplexer(root)?;
     let peer = terminal::open_peer(master.as_fd())?;
     if let Some((columns, rows)) = size {
         terminal::set_size(peer.as_fd(), columns, rows)?;
@@ -36,4 +32,15 @@ pub(super) fn make(
     let _ = process::setsid();
     terminal::control(peer.as_fd())?;
     (0..3).try_for_each(|stream| fs::dup_onto(peer.as_fd(), stream))
+}
+
+/// What an image put at that path must not even be opened, unless it is the multiplexer of a devpts (rule R6): opening does
+/// something to a device or a named pipe.
+fn multiplexer(root: BorrowedFd<'_>) -> Result<Handle> {
+    let dir = path::open(root, c"/dev/pts", libc::O_PATH | libc::O_DIRECTORY)?;
+    if fs::filesystem(dir.as_fd())? != DEVPTS_SUPER_MAGIC {
+        return Err(Fault::new(Call::openat2, libc::ENODEV));
+    }
+    let how = resolve::BENEATH | resolve::NO_XDEV | resolve::NO_SYMLINKS;
+    fs::openat2(dir.as_fd(), c"ptmx", libc::O_RDWR | libc::O_NOCTTY, 0, how).map(Handle::from)
 }

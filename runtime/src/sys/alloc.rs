@@ -17,6 +17,8 @@ struct Arena(UnsafeCell<[u8; SIZE]>);
 // SAFETY: every byte is handed out once at a time, by an atomic counter.
 unsafe impl Sync for Arena {}
 
+// By its name it is laid behind all other variables (`order.ld`), which then share pages.
+#[unsafe(link_section = ".bss.arena")]
 static ARENA: Arena = Arena(UnsafeCell::new([0; SIZE]));
 static USED: AtomicUsize = AtomicUsize::new(0);
 

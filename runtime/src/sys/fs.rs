@@ -136,6 +136,18 @@ fn stat(path: &CStr) -> Result<libc::stat> {
     Ok(unsafe { st.assume_init() })
 }
 
+/// Whether a path leads to anything that can be looked at (stat(2)).
+pub fn exists(path: &CStr) -> bool {
+    stat(path).is_ok()
+}
+
+/// The same of a name in a directory.
+pub fn exists_in(dir: BorrowedFd<'_>, name: &CStr) -> bool {
+    let mut st = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: `name` ends with NUL; `st` is writable and of the right size.
+    unsafe { libc::fstatat(dir.as_raw_fd(), name.as_ptr(), st.as_mut_ptr(), 0) == 0 }
+}
+
 /// The inode that a path leads to (stat(2)).
 pub fn inode(path: &CStr) -> Result<u64> {
     stat(path).map(|st| st.st_ino)
@@ -144,6 +156,21 @@ pub fn inode(path: &CStr) -> Result<u64> {
 /// The file type of what a path leads to (stat(2)).
 pub fn kind(path: &CStr) -> Result<u32> {
     stat(path).map(|st| st.st_mode & libc::S_IFMT)
+}
+
+/// The id, as in /proc/self/mountinfo, of the mount that a path leads to (statx(2), `STATX_MNT_ID`). A link at its end is not
+/// followed.
+///
+/// # Errors
+/// The path leads nowhere.
+pub fn mount_id(path: &CStr) -> Result<u64> {
+    let mut st = std::mem::MaybeUninit::<libc::statx>::uninit();
+    let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT;
+    // SAFETY: `path` ends with NUL; `st` is writable and of the right size.
+    let answer = unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, libc::STATX_MNT_ID, st.as_mut_ptr()) };
+    check(Call::statx, answer)?;
+    // SAFETY: statx succeeded, so it filled the structure.
+    Ok(unsafe { st.assume_init() }.stx_mnt_id)
 }
 
 /// The magic number of the filesystem that a file is on (fstatfs(2)).
@@ -234,6 +261,17 @@ pub fn read(fd: BorrowedFd<'_>, buf: &mut [u8]) -> Result<usize> {
             answer => return answer.map(|n| usize::try_from(n).unwrap_or(0)),
         }
     }
+}
+
+/// Reads a file that is read in one go, as those of /proc are, and that must be shorter than `max`. Like [`read_small`], but
+/// what it touches of memory is as long as the file.
+pub fn read_whole_small(path: &CStr, max: usize) -> Result<Vec<u8>> {
+    use std::os::fd::AsFd as _;
+    let mut bytes = Vec::with_capacity(max);
+    read_more(open(path, libc::O_RDONLY)?.as_fd(), &mut bytes)?;
+    let is_whole = bytes.len() < max;
+    bytes.shrink_to_fit();
+    if is_whole { Ok(bytes) } else { Err(super::Fault::new(Call::read, libc::EFBIG)) }
 }
 
 /// read(2) into the room that a vector has behind its bytes. Answers how many came.
@@ -409,7 +447,15 @@ pub fn fchdir(fd: BorrowedFd<'_>) -> Result<()> {
 
 /// Whether the working directory lies inside the root: getcwd(2) begins with a slash only then.
 pub fn cwd_is_inside() -> Result<bool> {
-    let mut buf = [0u8; 4096];
+    match cwd_begins_with_slash::<256>() {
+        Err(f) if f.errno == libc::ERANGE => cwd_begins_with_slash::<4096>(),
+        answer => answer,
+    }
+}
+
+#[inline(never)]
+fn cwd_begins_with_slash<const N: usize>() -> Result<bool> {
+    let mut buf = [0u8; N];
     // SAFETY: `buf` is writable for its length.
     let n = unsafe { libc::syscall(libc::SYS_getcwd, buf.as_mut_ptr(), buf.len()) };
     check(Call::getcwd, n).map(|_| buf[0] == b'/')
@@ -461,6 +507,11 @@ pub fn set_nonblocking(fd: BorrowedFd<'_>, on: bool) -> Result<()> {
     // SAFETY: F_GETFL takes nothing.
     let flags = check(Call::fcntl, unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
     let flags = if on { flags | libc::O_NONBLOCK } else { flags & !libc::O_NONBLOCK };
+    set_status_flags(fd, flags)
+}
+
+/// Sets the status flags of an open file, such as O_NONBLOCK, whatever they were (fcntl(2), F_SETFL).
+pub fn set_status_flags(fd: BorrowedFd<'_>, flags: i32) -> Result<()> {
     // SAFETY: F_SETFL takes an integer.
     check(Call::fcntl, unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags) }).map(drop)
 }

@@ -36,7 +36,7 @@ calls! {
     mkfifo, mknodat, mmap, mount, mount_setattr, move_mount, open_tree, openat2, personality, pidfd_getfd, pidfd_open,
     pidfd_send_signal, pipe2, pivot_root, poll, prctl, prlimit, read, readlinkat, recvmsg, renameat, sched_setattr,
     sched_setaffinity, seccomp, sendmsg, setdomainname, setgroups, sethostname, setns, setpgid, setresgid, setresuid,
-    set_mempolicy, setsid, setsockopt, sigaction, socket, socketpair, statfs, symlinkat, umount2, unlinkat, unshare, waitid, write,
+    set_mempolicy, setsid, setsockopt, sigaction, socket, socketpair, statfs, statx, symlinkat, umount2, unlinkat, unshare, waitid, write,
 }
 
 impl Call {

@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_methods, reason = "tests read the configs of the fixtures")]
+
 mod process_rules;
 
 use super::*;

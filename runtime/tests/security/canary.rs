@@ -53,7 +53,7 @@ impl Canary {
         for sub in ["sub", "shm", "pts", "net", "a"] {
             std::fs::create_dir(dir.join(sub)).unwrap();
         }
-        for file in ["file", "sub/file", "null", "console", "a/f"] {
+        for file in ["file", "sub/file", "null", "console", "pts/ptmx", "a/f"] {
             std::fs::write(dir.join(file), "untouched").unwrap();
         }
         let flags = InitFlags::FAN_CLASS_NOTIF | InitFlags::FAN_CLOEXEC | InitFlags::FAN_NONBLOCK;

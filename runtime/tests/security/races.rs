@@ -124,6 +124,8 @@ fn proc_sys_and_dev_that_are_swapped() {
     // CVE-2019-19921, CVE-2023-27561, CVE-2025-31133, CVE-2025-52565.
     let case = case().without_mount("/dev/pts").without_mount("/dev/shm").without_mount("/dev/mqueue");
     let case = case.without_mount("/dev").set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"}));
+    // A directory that is to be made, which would be seen on the host.
+    let case = case.mount("/dev/made/here", "tmpfs", "tmpfs", &[]);
     let canary = Canary::new();
     let racer = Racer::of(["proc", "sys", "dev"].map(|n| case.rootfs().join(n)).into(), &canary);
     race("proc, sys, dev", &case, &racer, &canary);

@@ -32,6 +32,15 @@ pub fn peer_uid(stream: &UnixStream) -> io::Result<u32> {
     Ok(getsockopt(stream, PeerCredentials)?.uid())
 }
 
+/// The process at the other end of a connected socket: for a listener's, who called `listen` last (`SO_PEERCRED`, unix(7)). 0 when
+/// it is in another pid namespace.
+///
+/// # Errors
+/// `getsockopt`'s.
+pub fn peer_pid(stream: &UnixStream) -> io::Result<u32> {
+    Ok(getsockopt(stream, PeerCredentials)?.pid().unsigned_abs())
+}
+
 /// Connects to a unix socket without ever waiting: a listener that is stopped or swamped must not hold us up. The stream does
 /// not block.
 ///
@@ -144,6 +153,20 @@ pub fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
     Errno::result(unsafe { libc::kill(pid, signal) }).map(drop)
 }
 
+/// Takes any child that has ended (waitpid(2), threads' children included): its pid and its exit code, or 128 + the signal that
+/// killed it. `None` while none has. By hand, because nix answers `EINVAL` for a child that a real-time signal killed, after
+/// the kernel has forgotten it.
+///
+/// # Errors
+/// `ECHILD` without children, `EINTR`.
+pub fn reap() -> Result<Option<(u32, u32)>, Errno> {
+    let mut status: libc::c_int = 0;
+    // SAFETY: waitpid writes one int through the pointer, which outlives the call.
+    let pid = Errno::result(unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::__WALL) })?;
+    let code = if libc::WIFSIGNALED(status) { 128 + libc::WTERMSIG(status) } else { libc::WEXITSTATUS(status) };
+    Ok((pid > 0).then(|| (pid.unsigned_abs(), code.unsigned_abs())))
+}
+
 /// A descriptor of a process (pidfd_open(2), Linux 5.3).
 ///
 /// # Errors
@@ -184,4 +207,23 @@ pub fn core_sched_group() -> io::Result<()> {
     // SAFETY: this prctl takes numbers only.
     let done = unsafe { libc::prctl(PR_SCHED_CORE, CREATE, 0 as libc::c_ulong, PROCESS_GROUP, 0 as libc::c_ulong) };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Whether this process may still make memory executable that it has written: `None` where the kernel has no such rule.
+#[cfg(test)]
+pub fn can_make_code() -> Option<bool> {
+    const PR_GET_MDWE: libc::c_int = 66;
+    let none = 0 as libc::c_ulong;
+    // SAFETY: this prctl takes numbers only.
+    if unsafe { libc::prctl(PR_GET_MDWE, none, none, none, none) } < 0 {
+        return None;
+    }
+    let (length, private) = (4096, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new mapping at a place of the kernel's choice.
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ | libc::PROT_WRITE, private, -1, 0) };
+    // SAFETY: the page is the one made above, and nobody has a reference into it.
+    let made = unsafe { libc::mprotect(page, length, libc::PROT_READ | libc::PROT_EXEC) } == 0;
+    // SAFETY: as above; it is not used any more.
+    unsafe { libc::munmap(page, length) };
+    Some(made)
 }

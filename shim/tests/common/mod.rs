@@ -72,11 +72,18 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Whether a process has ended, reaped or not.
+pub fn has_ended(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |s| s.contains(") Z "))
+}
+
 /// A directory of our own under /run, gone with the test.
 pub struct Home(pub PathBuf);
 
 impl Home {
     pub fn new() -> Home {
+        static DEAD: std::sync::Once = std::sync::Once::new();
+        DEAD.call_once(sweep_the_dead);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let path = PathBuf::from(format!("/run/shim-test-{}-{serial}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
@@ -90,7 +97,52 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            sweep(&self.0);
+        }
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What tests left that were killed: their own clean-up never ran.
+fn sweep_the_dead() {
+    for entry in fs::read_dir("/run").unwrap().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.strip_prefix("shim-test-").and_then(|rest| rest.split('-').next());
+        if owner.and_then(|pid| pid.parse().ok()).is_some_and(has_ended) {
+            sweep(&entry.path());
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Ends and removes whatever bears the name of a test's home. For tests that have failed: one that passes has left nothing, and
+/// what it does leave must be seen.
+pub fn sweep(home: &Path) {
+    let (mark, name) = (format!("{}/", home.display()), home.file_name().unwrap().to_owned());
+    let groups = || {
+        let found = cgroups_with(&name.to_string_lossy());
+        found.into_iter().filter(|dir| dir.components().any(|part| part.as_os_str() == name)).collect::<Vec<_>>()
+    };
+    let until = Instant::now() + Duration::from_secs(3);
+    loop {
+        processes_with(&mark).into_iter().for_each(|pid| signal(pid, "-KILL"));
+        let mut left = groups();
+        for dir in &left {
+            let listed = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+            listed.lines().filter_map(|l| l.parse().ok()).filter(|pid| *pid != 0).for_each(|pid| signal(pid, "-KILL"));
+        }
+        // The deepest first.
+        left.sort_by_key(|dir| std::cmp::Reverse(dir.components().count()));
+        left.retain(|dir| fs::remove_dir(dir).is_err());
+        if (left.is_empty() && processes_with(&mark).is_empty()) || Instant::now() > until {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    for target in mounts.lines().rev().filter_map(|l| l.split(' ').nth(1)).filter(|t| t.starts_with(&mark)) {
+        let _ = Command::new("umount").args(["-l", target]).stderr(Stdio::null()).status();
     }
 }
 
@@ -428,7 +480,7 @@ pub fn cgroups_with(name: &str) -> Vec<PathBuf> {
     while let Some(dir) = todo.pop() {
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|t| t.is_dir()) {
-                if entry.file_name().to_string_lossy().contains(name) {
+                if entry.path().to_string_lossy().contains(name) {
                     found.push(entry.path());
                 }
                 todo.push(entry.path());

@@ -108,7 +108,7 @@ fn create(groups: Vec<Group>, resources: &Resources<'_>, rootless: bool, problem
 /// Compiles the change of a running container's limits.
 ///
 /// `groups` are those that it was created with, `new` what is to be changed, `current` the limits it has: a limit that
-/// the kernel takes together with another (quota and period, memory and swap) is completed from there. Device rules
+/// the kernel takes together with another (quota and period, memory and swap, shares and idleness) is completed from there. Device rules
 /// are not changed.
 pub fn update(groups: Vec<Group>, new: &Resources<'_>, current: &Resources<'_>, problems: &mut Problems) -> Groups {
     let mut out = Groups { groups, ..Groups::default() };
@@ -127,6 +127,16 @@ fn complete<'a>(new: &Resources<'a>, current: &Resources<'a>) -> Resources<'a> {
     {
         cpu.quota = cpu.quota.filter(|q| *q != 0).or(old.quota);
         cpu.period = cpu.period.filter(|p| *p != 0).or(old.period);
+    }
+    if let (Some(cpu), Some(old)) = (&mut all.cpu, &current.cpu) {
+        let named = cpu.shares.is_some_and(|s| s != 0);
+        match cpu.idle {
+            // Who is no longer SCHED_IDLE has the kernel's default weight.
+            Some(0) if !named => cpu.shares = old.shares,
+            // Shares of who is SCHED_IDLE are kept for when he is not.
+            None if named => cpu.idle = old.idle.filter(|idle| *idle == 1),
+            _ => {}
+        }
     }
     if let (Some(memory), Some(old)) = (&mut all.memory, &current.memory) {
         let (limit, swap) = (memory.limit.unwrap_or(0), memory.swap.unwrap_or(0));

@@ -92,6 +92,8 @@ fn version_1() {
                 ],
             ),
             (r#"{"cpu":{"idle":1}}"#, &["cpu.idle = 1"]),
+            (r#"{"cpu":{"shares":2,"idle":1}}"#, &["cpu.shares = 2 ignore [22]", "cpu.idle = 1"]),
+            (r#"{"cpu":{"shares":512,"idle":0}}"#, &["cpu.idle = 0", "cpu.shares = 512"]),
             (
                 r#"{"cpu":{"realtimeRuntime":950000,"realtimePeriod":1000000}}"#,
                 &["cpu.rt_period_us = 1000000", "cpu.rt_runtime_us = 950000"],

@@ -19,17 +19,23 @@ pub(super) fn cpuset(sink: &mut Sink<'_>, cpu: &Cpu<'_>) {
 }
 
 pub(super) fn cpu(sink: &mut Sink<'_>, cpu: &Cpu<'_>) {
+    let idle = Field::new("linux.resources.cpu.idle");
+    if cpu.idle == Some(0) {
+        sink.put(idle.clone(), "cpu.idle", 0);
+    }
     if let Some(shares @ 1..) = cpu.shares {
         let from = Field::new("linux.resources.cpu.shares");
+        // A cgroup that is SCHED_IDLE already refuses shares, and needs none.
+        let on_err = if cpu.idle == Some(1) { OnErr::Ignore(&[EINVAL]) } else { OnErr::Fail };
         match SHARES.contains(&shares) {
-            true => sink.put(from, "cpu.shares", shares),
+            true => sink.put_or(from, "cpu.shares", shares, on_err),
             false => sink.problems.error(from, format!("{shares} is not between 2 and 262144")),
         }
     }
-    bandwidth(sink, cpu);
-    if let Some(idle) = cpu.idle {
-        sink.put(Field::new("linux.resources.cpu.idle"), "cpu.idle", idle);
+    if cpu.idle == Some(1) {
+        sink.put(idle, "cpu.idle", 1);
     }
+    bandwidth(sink, cpu);
     if let Some(period @ 1..) = cpu.realtime_period {
         sink.put(Field::new("linux.resources.cpu.realtimePeriod"), "cpu.rt_period_us", period);
     }

@@ -10,7 +10,7 @@ use super::fs::Dir;
 use super::kill::is_empty;
 use super::{Error, Result};
 use crate::compile::cgroup::{Group, Version};
-use crate::sys::fs::read_small;
+use crate::sys::fs::{exists, read_whole_small};
 
 /// What [`make`] has made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub fn missing(group: &Group) -> Vec<String> {
     let mut dirs = Vec::new();
     for name in group.path.split('/') {
         path = format!("{path}/{name}");
-        if !dirs.is_empty() || !std::path::Path::new(&path).exists() {
+        if !dirs.is_empty() || !exists(&CString::new(&*path).unwrap_or_default()) {
             dirs.push(path.clone());
         }
     }
@@ -162,11 +162,10 @@ fn fit(group: &Group, dir: &Dir, existed: bool) -> Result<()> {
 fn hand_down(group: &Group) -> Result<()> {
     ["cpuset.cpus", "cpuset.mems"].into_iter().try_for_each(|file| {
         let [from, to] = [&group.mount, &group.dir()].map(|dir| format!("{dir}/{file}"));
-        let mut value = [0; 4096];
-        let n = read_small(&CString::new(&*from).unwrap_or_default(), &mut value);
-        let n = n.map_err(|f| Error::call(format!("read {from}"), Errno::from_raw(f.errno)))?;
+        let value = read_whole_small(&CString::new(&*from).unwrap_or_default(), 4096);
+        let value = value.map_err(|f| Error::call(format!("read {from}"), Errno::from_raw(f.errno)))?;
         let file = nix::fcntl::open(&*to, OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty());
-        let written = file.and_then(|file| nix::unistd::write(&file, &value[..n]));
+        let written = file.and_then(|file| nix::unistd::write(&file, &value));
         written.map(drop).map_err(|e| Error::call(format!("write to {to}"), e))
     })
 }

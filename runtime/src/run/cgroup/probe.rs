@@ -42,12 +42,9 @@ fn magic(path: &str) -> Option<i64> {
     fs::filesystem_at(&CString::new(path).ok()?)
 }
 
-// Not inlined: its buffer must not stay on the stack of a command whose init waits on a copy of it.
-#[inline(never)]
 fn read(path: &str) -> crate::sys::Result<String> {
-    let mut buf = [0; 8192];
-    let n = fs::read_small(&CString::new(path).unwrap_or_default(), &mut buf)?;
-    Ok(String::from_utf8_lossy(&buf[..n]).into_owned())
+    let text = fs::read_whole_small(&CString::new(path).unwrap_or_default(), 8192)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// A hierarchy that cannot be read for want of something is not one that is missing: the container would not be in it.
