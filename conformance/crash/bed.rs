@@ -122,8 +122,11 @@ impl Bed {
         for file in ["report", "exec"] {
             let _ = fs::remove_file(self.root().join("tmp").join(file));
         }
-        for verb in ["create", "exec"] {
-            let _ = fs::remove_file(self.dir.join(format!("pid-of-{verb}")));
+        // Half of one, too, as a command leaves it that was killed.
+        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().contains("pid-of-") {
+                let _ = fs::remove_file(entry.path());
+            }
         }
         let _ = fs::set_permissions(self.root().join("tmp"), std::os::unix::fs::PermissionsExt::from_mode(0o777));
         for step in before {

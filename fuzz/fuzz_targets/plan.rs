@@ -18,7 +18,7 @@ fuzz_target!(|bytes: &[u8]| {
         gated: choice & 0x10 != 0,
         no_pivot: choice & 0x20 != 0,
         systemd: choice & 4 != 0,
-        rootless: choice & 8 != 0,
+        rootless: Some(choice & 8 != 0),
         ..Request::default()
     };
     match compile::compile(&spec, &facts, &request) {

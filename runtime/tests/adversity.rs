@@ -281,7 +281,7 @@ fn what_is_read_is_no_file() {
         ("a directory", &|path| std::fs::create_dir(path).unwrap(), "is a directory"),
         ("a device without an end", &zero, "is the limit"),
         ("a link to nowhere", &nowhere, "no such file or directory"),
-        ("a device without a beginning", &tty, "line 1"),
+        ("a device without a beginning", &tty, "is empty"),
         ("a socket", &|path| drop(UnixListener::bind(path).unwrap()), "no such device or address"),
         ("a pipe that nobody writes to", &|path| fifo(path), "nobody has written to it"),
     ];
