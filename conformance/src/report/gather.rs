@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Column, Results, Row};
+use super::{Column, NOT_RUN, Results, Row};
 use crate::case::Case;
 use crate::clause::Clause;
 use crate::outcome::Verdict;
@@ -38,9 +38,13 @@ fn align(column: &mut Column, cases: &[Case], clauses: &[Clause]) {
     column.rows = cases
         .iter()
         .map(|case| {
-            let mut outcome = crate::outcome::Outcome::new(Verdict::Skip, "was not run".into());
-            outcome.millis = 0;
-            known.remove(&case.name).unwrap_or_else(|| Row::new(case, clauses, outcome))
+            let outcome = crate::outcome::Outcome::new(Verdict::Skip, NOT_RUN.into());
+            let mut row = Row::new(case, clauses, outcome);
+            // What the case is about is told by the suite that is here, whatever suite it ran with.
+            if let Some(ran) = known.remove(&case.name) {
+                row = Row { verdict: ran.verdict, message: ran.message, millis: ran.millis, ..row };
+            }
+            row
         })
         .collect();
 }
@@ -68,6 +72,8 @@ mod tests {
         assert_eq!(all.columns[0].rows[1].verdict, Verdict::Pass);
         assert_eq!(all.columns[2].rows[1].verdict, Verdict::Fail);
         assert_eq!((all.columns[0].rows[3].verdict, all.host.as_str()), (Verdict::Skip, "Linux; elsewhere"));
+        assert_eq!(all.columns[0].skipped(), (1, 1), "one that the host cannot tell, one that was not run");
+        assert!(all.columns[0].rows[0].clauses.is_empty(), "the case's own, not those of the file");
         assert!(gather(&[("bad".into(), "{}".into())], Vec::new(), &cases).unwrap_err().starts_with("bad: "));
     }
 }

@@ -16,11 +16,13 @@ pub fn write(results: &Results) -> String {
         "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
          <title>OCI runtime conformance</title><style>{STYLE}</style></head><body>\
          <header><h1>OCI runtime conformance</h1><p>Every MUST, SHOULD and MAY of the runtime specification 1.3 for Linux, \
-         held against {} on {}.</p></header>",
+         held against {} on {}. <b>✓ 3</b>: all three cases of a clause are obeyed; <b>2 / 3</b>: two of them; <b>†</b>: not obeyed on \
+         purpose, for a reason that is given.</p></header>",
         plural(results.columns.len()),
         escape(&results.host)
     );
     cards(&mut out, results);
+    chapters(&mut out, results);
     controls(&mut out, results);
     table(&mut out, results);
     let _infallible = writeln!(out, "<script>{SCRIPT}</script></body></html>");
@@ -59,13 +61,41 @@ fn cards(out: &mut String, results: &Results) {
         for level in [Level::Must, Level::Should, Level::May] {
             bar(out, column, level);
         }
-        let skipped = column.rows.iter().filter(|r| r.verdict == Verdict::Skip).count();
-        let _infallible = write!(out, "<p class=quiet>{skipped} cases that this host cannot tell</p>");
+        let (skipped, left_out) = column.skipped();
+        let rest = if left_out == 0 { String::new() } else { format!(", {left_out} that were not run") };
+        let _infallible = write!(out, "<p class=quiet>{skipped} cases that this host cannot tell{rest}</p>");
         on_purpose(out, column);
         failures(out, column);
         out.push_str("</article>");
     }
     out.push_str("</section>");
+}
+
+/// Cases by chapter: how many each runtime obeys of those that its host can tell.
+fn chapters(out: &mut String, results: &Results) {
+    out.push_str("<details class=chapters><summary>by chapter</summary><table><thead><tr><th>chapter<th>cases");
+    for column in &results.columns {
+        let _infallible = write!(out, "<th>{}", escape(&column.name));
+    }
+    out.push_str("</thead><tbody>");
+    for chapter in results.chapters() {
+        let all = results.columns.first().map_or(0, |c| c.of_chapter(chapter).2);
+        let _infallible = write!(out, "<tr><th>{}<td>{all}", escape(chapter));
+        for column in &results.columns {
+            let (pass, told, _) = column.of_chapter(chapter);
+            let text = if told == 0 { "·".into() } else { format!("{pass} / {told}") };
+            let class = if told == 0 {
+                "none"
+            } else if pass == told {
+                "pass"
+            } else {
+                "warn"
+            };
+            let _infallible = write!(out, "<td class={class}>{text}");
+        }
+        out.push_str("</tr>");
+    }
+    out.push_str("</tbody></table></details>");
 }
 
 /// What a runtime does otherwise on purpose, with the reason; open, as it is short and nothing is to be hidden.
@@ -261,6 +291,7 @@ mod tests {
         assert!(!page.contains("http:") && !page.contains("https:"));
         assert!(page.contains("saw &lt;b&gt; &amp; &quot;c&quot;"));
         assert!(page.contains("no case: concerns Windows"));
+        assert!(page.contains("<tr><th>config<td>3<td class=warn>1 / 2<td class=pass>2 / 2</tr>"), "{page}");
         assert_eq!(page.matches("<details").count(), page.matches("</details>").count());
         assert!(page.contains("<pre>conformance --runtime &#39;/bin/a&#39; --show config/two</pre>"), "{page}");
         assert!(page.contains("data-level=SHOULD data-result=\"lost differ\" data-chapter=\"config\""));

@@ -15,6 +15,9 @@ use crate::case::Case;
 use crate::clause::{Clause, Level};
 use crate::outcome::{Outcome, Verdict};
 
+/// The message of a case that no file of `--from` has.
+pub(crate) const NOT_RUN: &str = "was not run";
+
 /// One case against one runtime.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Row {
@@ -86,6 +89,20 @@ impl Column {
     /// How many rows of a level have a verdict.
     pub fn count(&self, level: Level, verdict: Verdict) -> usize {
         self.rows.iter().filter(|r| r.level == level && r.verdict == verdict).count()
+    }
+
+    /// How many cases the host could not tell, and how many were not run at all.
+    pub fn skipped(&self) -> (usize, usize) {
+        let all = self.rows.iter().filter(|r| r.verdict == Verdict::Skip);
+        let (left_out, skipped): (Vec<_>, Vec<_>) = all.partition(|r| r.message == NOT_RUN);
+        (skipped.len(), left_out.len())
+    }
+
+    /// Cases of a chapter: how many are obeyed, how many could be told, how many there are.
+    pub fn of_chapter(&self, chapter: &str) -> (usize, usize, usize) {
+        let rows = || self.rows.iter().filter(|r| r.chapter() == chapter);
+        let told = rows().filter(|r| r.verdict != Verdict::Skip).count();
+        (rows().filter(|r| r.verdict == Verdict::Pass).count(), told, rows().count())
     }
 
     /// The rows that are not obeyed on purpose.

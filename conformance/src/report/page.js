@@ -6,7 +6,7 @@ function filter() {
   const levels = new Set($(".level").filter((b) => b.checked).map((b) => b.value));
   const [result, chapter] = [value("result"), value("chapter")];
   let shown = 0;
-  for (const body of $("tbody")) {
+  for (const body of $("main tbody")) {
     let any = false;
     for (const row of body.querySelectorAll("tr.clause")) {
       const results = row.dataset.result.split(" ");
