@@ -88,8 +88,11 @@ start_engine() {
     daemon=$!
     wait_for ctr -a $socket version || { tail "$work/log"; fail "containerd does not answer"; }
     make_pause_image
+    # From 2.1 on the daemon imports, and only for the snapshotters that its configuration lists for that.
+    local words=(--snapshotter native)
+    if is_2; then words+=(--local); fi
     for image in box pause; do
-        timeout 60 ctr -a $socket -n k8s.io images import --snapshotter native "$work/$image.tar" >/dev/null
+        timeout 60 ctr -a $socket -n k8s.io images import "${words[@]}" "$work/$image.tar" >/dev/null
     done
 }
 
