@@ -154,7 +154,11 @@ fn is_whole(bed: &Bed, verb: &str, model: &Model) -> Result<(), String> {
         }
         "exec" => same(&bed.report("exec")?, &model.exec),
         "kill" | "delete" => {
-            std::thread::sleep(Duration::from_millis(20));
+            // Who was killed needs a moment to go.
+            let end = std::time::Instant::now() + Duration::from_secs(2);
+            while !Bed::processes().is_empty() && std::time::Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(2));
+            }
             let there = Bed::processes();
             if there.is_empty() { Ok(()) } else { Err(format!("still there: {there:?}")) }
         }

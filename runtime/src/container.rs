@@ -191,8 +191,8 @@ pub fn compile(spec: &Spec<'_>, request: &Request) -> Result<Compiled> {
     Ok(compiled)
 }
 
-/// Makes a container from a bundle and its configuration, up to the point where its program could be executed. Whatever fails is undone;
-/// after a hook that failed the poststop hooks run, and `warn` is told of those that fail, too.
+/// Makes a container from a bundle and its configuration, up to the point where its program could be executed. Whatever
+/// fails is undone; after a hook that failed the poststop hooks run, and `warn` is told of those that fail, too.
 ///
 /// # Errors
 /// What is wrong with the configuration, or the step that failed.
@@ -229,7 +229,7 @@ fn withdraw(dir: &Dir, why: Error) -> Error {
         // What could not be undone stays on record: `delete --force` tries again.
         return Error::new(format!("(left behind: {}) {why}", left.join(", ")));
     }
-    match dir.remove() {
+    match dir.remove(true) {
         Ok(()) => why,
         Err(left) => Error::new(format!("({left}) {why}")),
     }
@@ -606,7 +606,7 @@ fn destroy(dir: &Dir, record: Option<&Record>, dead: bool) -> Result<()> {
     };
     if dir.is_of_another_boot(boot) {
         undo::sweep(undos);
-        return Ok(dir.remove()?);
+        return Ok(dir.remove(true)?);
     }
     if let Some(record) = record.filter(|_| !dead) {
         kill_init(record)?;
@@ -623,7 +623,7 @@ fn destroy(dir: &Dir, record: Option<&Record>, dead: bool) -> Result<()> {
     if !left.is_empty() {
         return Err(Error::new(format!("{}: cannot remove: {}", dir.id, left.join(", "))));
     }
-    Ok(dir.remove()?)
+    Ok(dir.remove(record.is_none_or(|r| r.request.gated))?)
 }
 
 /// Removes a container whose process has ended in the foreground.

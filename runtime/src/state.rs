@@ -447,13 +447,13 @@ impl Dir {
     }
 
     /// Removes the directory. What we write there goes by the handle that is open already, so that want of descriptors
-    /// leaves nothing behind.
+    /// leaves nothing behind. Where no `gate` is to be expected, none is looked for unless the directory is not empty.
     ///
     /// # Errors
     /// What the system says; a directory that is gone is fine.
-    pub fn remove(&self) -> Result<()> {
+    pub fn remove(&self, gate: bool) -> Result<()> {
         let unlink = |name| fs::unlinkat(self.fd.as_fd(), name, 0);
-        if unlink(c"go").is_ok() {
+        if gate && unlink(c"go").is_ok() {
             let _ = unlink(c"answer");
         }
         for name in USUAL {

@@ -11,7 +11,7 @@ use containerd_shim_tare::{delete, info, start};
 fn main() -> ExitCode {
     let done = Arguments::parse(std::env::args().skip(1)).and_then(|arguments| run(&arguments));
     match done {
-        Ok(answer) => match std::io::stdout().write_all(&answer).and_then(|()| std::io::stdout().flush()) {
+        Ok(answer) => match print(&answer) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         },
@@ -24,7 +24,12 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<Vec<u8>, String> {
     match arguments.action() {
-        Some(Action::Start) => start::start(arguments),
+        Some(Action::Start) => {
+            let answer = start::start(arguments)?;
+            print(&answer.text).map_err(|e| format!("standard output: {e}"))?;
+            answer.delivered();
+            Ok(Vec::new())
+        }
         Some(Action::Delete) => {
             let (answer, warnings) = delete::delete(arguments)?;
             warnings.iter().for_each(|text| warn(text));
@@ -36,6 +41,10 @@ fn run(arguments: &Arguments) -> Result<Vec<u8>, String> {
         }
         None => Err("an action is missing (known: start, delete)".to_owned()),
     }
+}
+
+fn print(answer: &[u8]) -> std::io::Result<()> {
+    std::io::stdout().write_all(answer).and_then(|()| std::io::stdout().flush())
 }
 
 /// Engines show the standard error of an action; if it is closed, nobody reads it.

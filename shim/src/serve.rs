@@ -35,11 +35,16 @@ pub struct Place {
     pub debug: bool,
 }
 
-/// Serves until Shutdown or a signal. `tell` is dropped when serving has begun.
+/// Serves until Shutdown or a signal. The starter is told by the end of the first pipe that serving has begun, and answers by a
+/// byte in the second one when the engine knows the address.
 ///
 /// # Errors
-/// A sentence, and `tell` if serving had not begun.
-pub fn serve(listener: UnixListener, place: Place, tell: OwnedFd) -> Result<(), (String, Option<OwnedFd>)> {
+/// A sentence, and the first pipe if serving had not begun.
+pub fn serve(
+    listener: UnixListener,
+    place: Place,
+    (tell, awaited): (OwnedFd, OwnedFd),
+) -> Result<(), (String, Option<OwnedFd>)> {
     let signals = match prepare(&place) {
         Ok(signals) => signals,
         Err(text) => return Err((text, Some(tell))),
@@ -56,7 +61,7 @@ pub fn serve(listener: UnixListener, place: Place, tell: OwnedFd) -> Result<(), 
     let shim = Shim::new(world.clone(), move || drop(std::fs::remove_file(&socket)));
     sys::trim_memory();
     drop(tell);
-    executor::run(live(listener, signals, world, shim)).map_err(|e| (e.to_string(), None))
+    executor::run(live(listener, signals, world, shim, awaited)).map_err(|e| (e.to_string(), None))
 }
 
 fn prepare(place: &Place) -> Result<SignalFd, String> {
@@ -74,8 +79,9 @@ fn prepare(place: &Place) -> Result<SignalFd, String> {
     Ok(signals)
 }
 
-async fn live(listener: UnixListener, signals: SignalFd, world: Rc<World>, shim: Rc<Shim>) {
+async fn live(listener: UnixListener, signals: SignalFd, world: Rc<World>, shim: Rc<Shim>, awaited: OwnedFd) {
     let pending = Rc::new(Pending::default());
+    executor::spawn(end_unless_known(awaited, shim.clone()));
     executor::spawn(world.publisher.clone().run());
     let (engine, service, unwritten) = (world.publisher.clone(), shim.clone(), pending.clone());
     executor::spawn(async move {
@@ -89,6 +95,24 @@ async fn live(listener: UnixListener, signals: SignalFd, world: Rc<World>, shim:
     // The answer to Shutdown goes first: the engine may close everything as soon as it has it.
     executor::timeout(LAST, pending.flushed()).await;
     executor::timeout(LAST, world.publisher.flushed()).await;
+}
+
+/// Ends the shim when its starter died before the engine had the address: an engine that gives up kills it.
+async fn end_unless_known(awaited: OwnedFd, shim: Rc<Shim>) {
+    let read = |fd: &OwnedFd| Ok(nix::unistd::read(fd, &mut [0u8; 1])?);
+    let known = match set_nonblocking(&awaited).and_then(|()| Source::new(awaited, READ)) {
+        Ok(source) => source.attempt(READ, read).await,
+        Err(error) => Err(error),
+    };
+    if !matches!(known, Ok(1)) {
+        log::warn("the start action ended before it had answered; nobody knows this shim");
+        shim.finish();
+    }
+}
+
+fn set_nonblocking(fd: &OwnedFd) -> std::io::Result<()> {
+    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
+    Ok(())
 }
 
 async fn watch_signals(signals: SignalFd, reaper: Rc<Reaper>, shim: Rc<Shim>) {

@@ -20,11 +20,29 @@ pub const SOCKET_DIR: &str = "/run/containerd/s";
 /// More than any options need; an engine that writes more is broken.
 const INPUT: u64 = 4 << 20;
 
-/// Runs the action. Returns what is to be printed; in the child that has become the shim it serves and does not return.
+/// What is to be printed, and whoever must know that it was.
+#[derive(Debug)]
+pub struct Answer {
+    /// The words for the engine.
+    pub text: Vec<u8>,
+    shim: Option<fs::File>,
+}
+
+impl Answer {
+    /// The engine has the answer. A shim that never hears of this ends: it has an address that nobody knows.
+    pub fn delivered(self) {
+        if let Some(mut shim) = self.shim {
+            // One that is gone already needs no word.
+            let _ = shim.write_all(b".");
+        }
+    }
+}
+
+/// Runs the action. In the child that has become the shim it serves and does not return.
 ///
 /// # Errors
 /// A sentence; nothing is left behind then.
-pub fn start(arguments: &Arguments) -> Result<Vec<u8>, String> {
+pub fn start(arguments: &Arguments) -> Result<Answer, String> {
     for (name, value) in [("id", &arguments.id), ("namespace", &arguments.namespace)] {
         if value.is_empty() {
             return Err(format!("-{name} is missing"));
@@ -41,13 +59,12 @@ pub fn start(arguments: &Arguments) -> Result<Vec<u8>, String> {
     let place = place(&said, grpc, &arguments.namespace, group.as_deref().unwrap_or(&arguments.id));
     let address = format!("unix://{}", place.display());
     let listener = socket::listen(&place).map_err(|e| format!("socket {}: {e}", place.display()))?;
-    if let Some(Err(text)) = listener.map(|l| become_shim(arguments, &said, l, &place)) {
+    let shim = listener.map(|l| become_shim(arguments, &said, l, &place)).transpose().inspect_err(|_| {
         // Nobody will ever answer there.
         let _ = fs::remove_file(&place);
-        return Err(text);
-    }
+    })?;
     fs::write("address", &address).map_err(|e| format!("address: {e}"))?;
-    Ok(bootstrap::answer(said.modern, &address))
+    Ok(Answer { text: bootstrap::answer(said.modern, &address), shim })
 }
 
 /// The socket's path: the same for every member of a group, and for nobody else.
@@ -74,25 +91,32 @@ fn joined(parts: &[&str]) -> String {
     format!("{}{}", if rooted { "/" } else { "" }, clean.join("/"))
 }
 
-/// Forks. The parent returns when the child has said that it serves; the child never returns.
-fn become_shim(arguments: &Arguments, said: &Bootstrap, listener: UnixListener, place: &Path) -> Result<(), String> {
-    let (heard, tell) = pipe2(OFlag::O_CLOEXEC).map_err(|e| format!("pipe: {e}"))?;
+/// Forks. The parent returns when the child has said that it serves, with the pipe on which that one waits for the word that its
+/// address was printed; the child never returns.
+fn become_shim(
+    arguments: &Arguments,
+    said: &Bootstrap,
+    listener: UnixListener,
+    place: &Path,
+) -> Result<fs::File, String> {
+    let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(|e| format!("pipe: {e}"));
+    let ((heard, tell), (awaited, deliver)) = (pipe()?, pipe()?);
     let options = Options::from_any(said.options.as_ref()).map_err(|e| format!("options: {e}"))?;
     match sys::fork().map_err(|e| format!("fork: {e}"))? {
         None => {
-            drop(heard);
+            drop((heard, deliver));
             let owned = || socket::own(&listener).map_err(|e| format!("listen: {e}"));
             let code = match detach(&options).and_then(|()| owned()) {
-                Ok(()) => serve_for_ever(arguments, said, listener, place, tell),
+                Ok(()) => serve_for_ever(arguments, said, listener, place, (tell, awaited)),
                 Err(text) => complain(tell, &text),
             };
             sys::exit_now(code)
         }
         Some(_) => {
-            drop((tell, listener));
+            drop((tell, awaited, listener));
             let mut text = String::new();
             fs::File::from(heard).read_to_string(&mut text).map_err(|e| format!("the shim's first word: {e}"))?;
-            if text.is_empty() { Ok(()) } else { Err(text) }
+            if text.is_empty() { Ok(deliver.into()) } else { Err(text) }
         }
     }
 }
@@ -159,7 +183,13 @@ fn enter(dir: &Path) -> io::Result<()> {
     fs::write(dir.join("cgroup.procs"), "0")
 }
 
-fn serve_for_ever(arguments: &Arguments, said: &Bootstrap, listener: UnixListener, place: &Path, tell: OwnedFd) -> i32 {
+fn serve_for_ever(
+    arguments: &Arguments,
+    said: &Bootstrap,
+    listener: UnixListener,
+    place: &Path,
+    starter: (OwnedFd, OwnedFd),
+) -> i32 {
     let events =
         std::env::var("TTRPC_ADDRESS").ok().filter(|a| !a.is_empty()).unwrap_or_else(|| said.ttrpc_address.clone());
     let place = Place {
@@ -168,7 +198,7 @@ fn serve_for_ever(arguments: &Arguments, said: &Bootstrap, listener: UnixListene
         events: Some(PathBuf::from(events)).filter(|p| !p.as_os_str().is_empty()),
         debug: arguments.debug || said.debug,
     };
-    match serve::serve(listener, place, tell) {
+    match serve::serve(listener, place, starter) {
         Ok(()) => 0,
         Err((text, Some(tell))) => complain(tell, &text),
         Err((_, None)) => 1,

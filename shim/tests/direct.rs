@@ -49,6 +49,9 @@ fn a_whole_life_is_told_in_order_and_leaves_nothing() {
     let state = shim.state("life", "").unwrap();
     assert_eq!((state.status, state.exit_status, state.pid), (status::STOPPED, 7, pid));
     assert_eq!(shim.wait("life", ""), 7, "Wait after the end answers at once");
+    // A daemon that comes back takes a task without pids for a leak, deletes it, and its exit is lost.
+    let pids: PidsResponse = shim.client.call("Pids", &id("life")).unwrap();
+    assert_eq!(pids.processes.iter().map(|p| p.pid).collect::<Vec<_>>(), [pid], "an ended task is still there");
     let deleted: DeleteResponse = shim.client.call("Delete", &process("life", "")).unwrap();
     assert_eq!((deleted.pid, deleted.exit_status), (pid, 7));
     assert!(deleted.exited_at.is_some());
@@ -422,6 +425,36 @@ fn a_shared_pid_namespace_is_emptied_before_the_exit_is_told() {
 }
 
 #[test]
+fn the_inits_exit_is_told_after_that_of_an_exec_which_lives_on() {
+    if !have(NEEDS) {
+        return;
+    }
+    let mut shim = Shim::start("last", &["/bin/true"]);
+    write_bundle(&shim.home, "last", &["/bin/sleep", "100"], false, |config| {
+        // Without a pid namespace of its own nothing dies with the init.
+        config["linux"]["namespaces"].as_array_mut().unwrap().retain(|n| n["type"] != "pid");
+    });
+    // A runtime that is slow to kill what is left.
+    let real = common::which(&common::runtime()).unwrap();
+    let text = format!(
+        "#!/bin/sh\ncase $* in *kill*--all*) (sleep 0.5; exec {0} \"$@\") >/dev/null 2>&1 & exit 0;; esac\nexec {0} \"$@\"\n",
+        real.display()
+    );
+    let slow = common::script(&shim.home.0.join("slow"), &text);
+    let request =
+        CreateRequest { options: Some(common::runc_options(&shim.home, &slow)), ..shim.create_request("last") };
+    shim.client.call::<PidResponse>("Create", &request).unwrap();
+    shim.client.call::<PidResponse>("Start", &process("last", "")).unwrap();
+    shim.add_exec("last", "e", &["/bin/sleep", "100"]).unwrap();
+    shim.client.call::<PidResponse>("Start", &process("last", "e")).unwrap();
+    shim.kill("last", "", 9).unwrap();
+    assert_eq!(shim.wait("last", ""), 137);
+    shim.events.wait("exit", 2);
+    let exits: Vec<String> = shim.events.all::<TaskExit>("exit").into_iter().map(|e| e.id).collect();
+    assert_eq!(exits, ["e", "last"]);
+}
+
+#[test]
 fn a_killed_shim_leaves_nothing_after_delete() {
     if !have(NEEDS) {
         return;
@@ -451,6 +484,31 @@ fn a_killed_shim_leaves_nothing_after_delete() {
     let state = shim.home.0.join("runtime/test/dead");
     assert!(!state.exists(), "the runtime's state is gone");
     assert!(action(&shim.home, "dead", "delete").output().unwrap().status.success(), "a second time is no error");
+}
+
+#[test]
+fn a_shim_whose_starter_is_killed_before_its_answer_ends() {
+    if !have(NEEDS) {
+        return;
+    }
+    let home = Home::new();
+    make_rootfs(&home.0.join("root"));
+    write_bundle(&home, "early", &["/bin/true"], false, |_| {});
+    // An output that takes nothing: the starter has made its shim and waits to print the address.
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    fs::File::from(writer.try_clone().unwrap()).write_all(&[0; 1 << 16]).unwrap();
+    let mut start = action(&home, "early", "start").stdout(std::process::Stdio::from(writer)).spawn().unwrap();
+    drop(start.stdin.take());
+    let address = home.0.join("state/early/address");
+    let noted = wait_for("the address", || fs::read_to_string(&address).ok().filter(|text| !text.is_empty()));
+    let socket = PathBuf::from(noted.strip_prefix("unix://").unwrap());
+    Client::connect(&socket).call::<ConnectResponse>("Connect", &id("early")).unwrap();
+    start.kill().unwrap();
+    start.wait().unwrap();
+    let mark = format!("{}/", home.0.display());
+    wait_for("the shim's end", || common::processes_with(&mark).is_empty().then_some(()));
+    assert!(!socket.exists());
+    drop(reader);
 }
 
 #[test]
@@ -573,10 +631,13 @@ fn events_wait_for_an_engine_that_is_away() {
     // Nobody listens any more; the old server thread keeps what it has accepted.
     shim.run("away");
     assert_eq!(shim.wait("away", ""), 0);
-    std::thread::sleep(Duration::from_millis(300));
+    // Long enough that the shim's own tries are seconds apart: the next one comes nine seconds after the first.
+    std::thread::sleep(Duration::from_millis(6200));
     let events = Events::serve(&address);
+    let begun = Instant::now();
     drop(Client::connect(&shim.socket));
     events.wait("exit", 1);
+    assert!(begun.elapsed() < Duration::from_millis(1500), "a sign of life is a try at once: {:?}", begun.elapsed());
     assert_eq!(events.topics(), ["create", "start", "exit"]);
 }
 
@@ -806,9 +867,13 @@ fn info_describes_the_runtime() {
     let output = child.wait_with_output().unwrap();
     let info = RuntimeInfo::decode(&output.stdout).unwrap();
     assert_eq!((info.name.as_str(), info.options), ("io.containerd.tare.v2", Some(options)));
-    let features = info.features.unwrap();
-    assert!(features.type_url.ends_with("/Features"));
-    assert!(serde_json::from_slice::<serde_json::Value>(&features.value.0).unwrap().is_object());
+    // crun before 1.9 has no such command, which is no error.
+    let asked = Command::new(common::runtime()).arg("features").output().unwrap();
+    assert_eq!(info.features.is_some(), asked.status.success());
+    if let Some(features) = info.features {
+        assert!(features.type_url.ends_with("/Features"));
+        assert!(serde_json::from_slice::<serde_json::Value>(&features.value.0).unwrap().is_object());
+    }
     let absent = Command::new(common::shim_binary()).arg("-info").env("PATH", "/nowhere").output().unwrap();
     assert!(String::from_utf8_lossy(&absent.stderr).contains("\"tare\": executable file not found"));
 }

@@ -69,7 +69,8 @@ pub fn denies_setgroups(pid: impl std::fmt::Display) -> bool {
 
 /// The cgroup v2 that a process is in, without the leading slash.
 pub fn unified_cgroup(pid: i32) -> Option<String> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let path = CString::new(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let text = String::from_utf8(fs::read_whole_small(&path, 64 << 10).ok()?).ok()?;
     text.lines().find_map(|line| line.strip_prefix("0::/")).map(str::to_owned)
 }
 

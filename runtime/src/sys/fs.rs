@@ -263,8 +263,8 @@ pub fn read(fd: BorrowedFd<'_>, buf: &mut [u8]) -> Result<usize> {
     }
 }
 
-/// Reads a file that is read in one go, as those of /proc are, and that must be shorter than `max`. Like [`read_small`], but what
-/// it touches of memory is as long as the file.
+/// Reads a file that is read in one go, as those of /proc are, and that must be shorter than `max`. Like [`read_small`], but
+/// what it touches of memory is as long as the file.
 pub fn read_whole_small(path: &CStr, max: usize) -> Result<Vec<u8>> {
     use std::os::fd::AsFd as _;
     let mut bytes = Vec::with_capacity(max);
