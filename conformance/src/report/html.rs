@@ -83,13 +83,12 @@ fn chapters(out: &mut String, results: &Results) {
         let _infallible = write!(out, "<tr><th>{}<td>{all}", escape(chapter));
         for column in &results.columns {
             let (pass, told, _) = column.of_chapter(chapter);
-            let text = if told == 0 { "·".into() } else { format!("{pass} / {told}") };
-            let class = if told == 0 {
-                "none"
-            } else if pass == told {
-                "pass"
-            } else {
-                "warn"
+            let meant = column.on_purpose().filter(|(r, _)| r.chapter() == chapter).count();
+            let (class, text) = match told - pass {
+                _ if told == 0 => ("none", "·".to_owned()),
+                0 => ("pass", format!("{pass} / {told}")),
+                lost if lost == meant => ("meant", format!("† {pass} / {told}")),
+                _ => ("warn", format!("{pass} / {told}")),
             };
             let _infallible = write!(out, "<td class={class}>{text}");
         }

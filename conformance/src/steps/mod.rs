@@ -21,7 +21,7 @@ use crate::{check, kernel};
 /// How long a program that must not run is watched.
 const SILENCE: Duration = Duration::from_millis(150);
 
-/// How long the last words of a terminal may take.
+/// How long the last words of a terminal may take at least; where programs are given more time, these are too.
 const GRACE: Duration = Duration::from_millis(400);
 
 /// A case under way.
@@ -329,7 +329,7 @@ impl Story {
         loop {
             self.runtime.reap(None);
             // What was written to a terminal is still on its way through a thread of ours.
-            let alone = self.alone() && (!self.console || begin.elapsed() > GRACE);
+            let alone = self.alone() && (!self.console || begin.elapsed() > GRACE.max(patience / 15));
             let text = fs::read_to_string(self.runtime.dir.join("out")).unwrap_or_default();
             let found = text.split_inclusive('\n').filter(|l| l.ends_with('\n')).find_map(|l| {
                 let mut value: Value = serde_json::from_str(l.trim()).ok()?;
