@@ -68,11 +68,6 @@ oom_score = 0
       Root = "$work/runtime"
       LogPolicy = "drop"
       RuntimeTimeout = 60
-  [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.tare-sandbox]
-    runtime_type = "io.containerd.tare.v2"
-    sandboxer = "shim"
-    [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.tare-sandbox.options]
-      BinaryName = "$TARE"
 TOML
 }
 
@@ -130,28 +125,8 @@ run_cases() {
     check "cri: remove" 0 '' cri remove "$main"
     check "cri: stop of the pod" 0 '' cri stop-pod "$pod"
     check "cri: remove of the pod" 0 '' cri remove-pod "$pod"
-    if is_2; then sandbox_cases; fi
     check_nothing_left "/$parent_group/"
 }
-
-# The pod without a container of its own: containerd 2 lets the shim be the sandbox.
-sandbox_cases() {
-    local pod main
-    pod=$(cri run-pod s tare-sandbox) || grep -E "level=(error|warning|fatal)" "$work/log" | tail -n 8
-    check "cri, sandbox: the shim is the pod" 0 1 shims
-    main=$(cri create "$pod" main2 localhost/box:latest -- /bin/sh -c 'exec sleep 1000') || true
-    check "cri, sandbox: a container starts" 0 '' cri start "$main"
-    check "cri, sandbox: it runs" 0 'running 0 ' cri status "$main"
-    check "cri, sandbox: in the pod's shim" 0 1 shims
-    check "cri, sandbox: exec" 5 in cri exec "$main" /bin/sh -c 'echo in; exit 5'
-    check "cri, sandbox: stop" 0 '' cri stop "$main"
-    check "cri, sandbox: remove" 0 '' cri remove "$main"
-    check "cri, sandbox: stop of the pod" 0 '' cri stop-pod "$pod"
-    check "cri, sandbox: remove of the pod" 0 '' cri remove-pod "$pod"
-    check "cri, sandbox: the shim has ended" 0 '' wait_for no_shims
-}
-
-no_shims() { [ "$(shims)" = 0 ]; }
 
 refused() {
     local odd
