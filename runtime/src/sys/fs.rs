@@ -166,8 +166,11 @@ pub fn kind(path: &CStr) -> Result<u32> {
 pub fn mount_id(path: &CStr) -> Result<u64> {
     let mut st = std::mem::MaybeUninit::<libc::statx>::uninit();
     let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT;
+    // By its number: the standard library names libc's function weakly, so that a static program may be linked without it.
     // SAFETY: `path` ends with NUL; `st` is writable and of the right size.
-    let answer = unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, libc::STATX_MNT_ID, st.as_mut_ptr()) };
+    let answer = unsafe {
+        libc::syscall(libc::SYS_statx, libc::AT_FDCWD, path.as_ptr(), flags, libc::STATX_MNT_ID, st.as_mut_ptr())
+    };
     check(Call::statx, answer)?;
     // SAFETY: statx succeeded, so it filled the structure.
     Ok(unsafe { st.assume_init() }.stx_mnt_id)
