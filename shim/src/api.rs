@@ -161,7 +161,7 @@ message! {
 
 message! {
     /// CreateSandbox.
-    CreateSandboxRequest { 1 sandbox_id: String, 2 bundle_path: String }
+    CreateSandboxRequest { 1 sandbox_id: String, 2 bundle_path: String, 4 options: Option<Any>, 5 netns_path: String }
     /// Every other request of the sandbox service that this shim reads names the sandbox alone.
     SandboxRequest { 1 sandbox_id: String }
     /// StartSandbox's answer.
@@ -176,4 +176,17 @@ message! {
     SandboxMetricsResponse { 1 metrics: Option<Metric> }
     /// `containerd.types.Metric`.
     Metric { 1 timestamp: Option<Timestamp>, 2 id: String, 3 data: Option<Any> }
+}
+
+message! {
+    /// `runtime.v1.PodSandboxConfig` of the CRI: what CRI's service sends as the options of [`CreateSandboxRequest`].
+    PodConfig { 2 hostname: String, 8 linux: Option<PodLinux> }
+    /// `LinuxPodSandboxConfig`.
+    PodLinux { 2 security: Option<PodSecurity>, 3 sysctls: Vec<Pair> }
+    /// `LinuxSandboxSecurityContext`.
+    PodSecurity { 1 namespaces: Option<NamespaceModes> }
+    /// `NamespaceOption`: 0 is the pod's own, 1 the container's own, 2 the host's.
+    NamespaceModes { 1 network: u32, 2 pid: u32, 3 ipc: u32, 5 users: Option<UserNamespace> }
+    /// `UserNamespace`.
+    UserNamespace { 1 mode: u32 }
 }

@@ -36,6 +36,8 @@ pub struct World {
     pub socket_dir: PathBuf,
     /// Waits for children.
     pub reaper: Rc<Reaper>,
+    /// What the engine said about the runtime when it started the shim.
+    pub options: Options,
     /// Tells the engine.
     pub publisher: Rc<events::Publisher>,
 }

@@ -17,6 +17,7 @@ pub mod copy;
 pub mod delete;
 pub mod events;
 pub mod executor;
+pub mod holder;
 pub mod info;
 pub mod io;
 pub mod log;

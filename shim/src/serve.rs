@@ -14,6 +14,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use crate::container::World;
 use crate::events::Publisher;
 use crate::executor::{self, READ, Source};
+use crate::options::Options;
 use crate::reaper::Reaper;
 use crate::task::Shim;
 use crate::ttrpc::{self, Pending};
@@ -31,6 +32,8 @@ pub struct Place {
     pub socket: PathBuf,
     /// The engine's events socket.
     pub events: Option<PathBuf>,
+    /// What the engine said about the runtime.
+    pub options: Options,
     /// Whether to log in detail.
     pub debug: bool,
 }
@@ -54,6 +57,7 @@ pub fn serve(
         publisher: Publisher::new(place.events.clone(), place.namespace.clone()),
         namespace: place.namespace,
         socket_dir,
+        options: place.options,
         reaper: Rc::default(),
     });
     let socket = place.socket;

@@ -53,8 +53,7 @@ pub fn start(arguments: &Arguments) -> Result<Answer, String> {
     io::stdin().take(INPUT).read_to_end(&mut input).map_err(|e| format!("standard input: {e}"))?;
     let said =
         bootstrap::read(&input, &arguments.id, &arguments.namespace).map_err(|e| format!("standard input: {e}"))?;
-    let config = fs::read("config.json").map_err(|e| format!("config.json: {e}"))?;
-    let group = bundle::parse(Path::new("config.json"), &config)?.group;
+    let group = group()?;
     let grpc = if arguments.address.is_empty() { &said.grpc_address } else { &arguments.address };
     let place = place(&said, grpc, &arguments.namespace, group.as_deref().unwrap_or(&arguments.id));
     let address = format!("unix://{}", place.display());
@@ -65,6 +64,15 @@ pub fn start(arguments: &Arguments) -> Result<Answer, String> {
     })?;
     fs::write("address", &address).map_err(|e| format!("address: {e}"))?;
     Ok(Answer { text: bootstrap::answer(said.modern, &address), shim })
+}
+
+/// The group that the bundle's container shares a shim with. The bundle of a sandbox has no container.
+fn group() -> Result<Option<String>, String> {
+    match fs::read("config.json") {
+        Ok(config) => Ok(bundle::parse(Path::new("config.json"), &config)?.group),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(format!("config.json: {e}")),
+    }
 }
 
 /// The socket's path: the same for every member of a group, and for nobody else.
@@ -107,7 +115,7 @@ fn become_shim(
             drop((heard, deliver));
             let owned = || socket::own(&listener).map_err(|e| format!("listen: {e}"));
             let code = match detach(&options).and_then(|()| owned()) {
-                Ok(()) => serve_for_ever(arguments, said, listener, place, (tell, awaited)),
+                Ok(()) => serve_for_ever(arguments, said, options, (listener, place), (tell, awaited)),
                 Err(text) => complain(tell, &text),
             };
             sys::exit_now(code)
@@ -186,8 +194,8 @@ fn enter(dir: &Path) -> io::Result<()> {
 fn serve_for_ever(
     arguments: &Arguments,
     said: &Bootstrap,
-    listener: UnixListener,
-    place: &Path,
+    options: Options,
+    (listener, place): (UnixListener, &Path),
     starter: (OwnedFd, OwnedFd),
 ) -> i32 {
     let events =
@@ -196,6 +204,7 @@ fn serve_for_ever(
         namespace: arguments.namespace.clone(),
         socket: place.to_owned(),
         events: Some(PathBuf::from(events)).filter(|p| !p.as_os_str().is_empty()),
+        options,
         debug: arguments.debug || said.debug,
     };
     match serve::serve(listener, place, starter) {

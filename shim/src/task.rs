@@ -28,7 +28,7 @@ pub struct Shim {
     world: Rc<World>,
     containers: RefCell<BTreeMap<String, Rc<Container>>>,
     creating: RefCell<BTreeSet<String>>,
-    sandbox: Sandbox,
+    sandbox: Rc<Sandbox>,
     ending: Cell<bool>,
     end: Notify,
     retire: Box<dyn Fn()>,
@@ -50,7 +50,7 @@ impl Shim {
             world,
             containers: RefCell::default(),
             creating: RefCell::default(),
-            sandbox: Sandbox::default(),
+            sandbox: Rc::default(),
             ending: Cell::new(false),
             end: Notify::default(),
             retire: Box::new(retire),
@@ -119,11 +119,19 @@ impl Shim {
             return Err(Status::new(Code::AlreadyExists, format!("task {} already exists", request.id)));
         }
         let _reserved = Reserved(self, request.id.clone());
-        let options = Options::from_any(request.options.as_ref())?;
+        let options = self.options(request.options.as_ref())?;
         let container = Container::create(self.world.clone(), request, options).await?;
         let pid = container.init.pid.get();
         self.containers.borrow_mut().insert(request.id.clone(), container);
         Ok(PidResponse { pid }.encode())
+    }
+
+    /// For a member of a sandbox containerd sends the address of the sandbox in the place of the runtime's options; those came with
+    /// the start then.
+    fn options(&self, sent: Option<&Any>) -> Result<Options, Status> {
+        let options = Options::from_any(sent)?;
+        let stand_in = self.sandbox.exists() && options == Options::default();
+        Ok(if stand_in { self.world.options.clone() } else { options })
     }
 
     async fn start(&self, request: &ProcessRequest) -> Answer {
@@ -258,8 +266,10 @@ impl Shim {
         ConnectResponse { shim_pid: std::process::id(), task_pid, version: String::new() }.encode()
     }
 
+    /// An engine that takes this for a shim without a sandbox asks after each container of a pod.
     fn shutdown(&self) -> Vec<u8> {
-        if self.containers.borrow().is_empty() && self.creating.borrow().is_empty() {
+        let is_empty = self.containers.borrow().is_empty() && self.creating.borrow().is_empty();
+        if is_empty && !self.sandbox.exists() {
             self.finish();
         }
         empty()
@@ -277,7 +287,7 @@ impl Service for Shim {
             if TASK_SERVICES.contains(&service.as_str()) {
                 self.task(&method, &payload).await
             } else if service == SANDBOX_SERVICE {
-                let answer = self.sandbox.call(&method, &payload).await;
+                let answer = self.sandbox.call(&method, &payload, &self.world.reaper).await;
                 if method == "ShutdownSandbox" && answer.is_ok() {
                     self.finish();
                 }

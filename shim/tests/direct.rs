@@ -877,26 +877,3 @@ fn info_describes_the_runtime() {
     let absent = Command::new(common::shim_binary()).arg("-info").env("PATH", "/nowhere").output().unwrap();
     assert!(String::from_utf8_lossy(&absent.stderr).contains("\"tare\": executable file not found"));
 }
-
-#[test]
-fn the_sandbox_service_answers_and_ends_the_shim() {
-    if !have(NEEDS) {
-        return;
-    }
-    let mut shim = Shim::start("sb", &["/bin/sleep", "100"]);
-    shim.client.service = "containerd.runtime.sandbox.v1.Sandbox";
-    shim.client.call::<Empty>("CreateSandbox", &id("sb")).unwrap();
-    assert_eq!(shim.client.call::<Empty>("CreateSandbox", &id("sb")).unwrap_err().0, ALREADY_EXISTS);
-    assert_eq!(shim.client.call::<PidResponse>("StartSandbox", &id("sb")).unwrap().pid, shim.pid);
-    shim.client.call::<Empty>("PingSandbox", &id("sb")).unwrap();
-    assert_eq!(shim.client.call::<Empty>("PingSandbox", &id("other")).unwrap_err().0, NOT_FOUND);
-    let waiting = shim.client.send("WaitSandbox", &id("sb"));
-    shim.client.call::<Empty>("StopSandbox", &id("sb")).unwrap();
-    assert_eq!(shim.client.receive::<WaitResponse>(waiting).unwrap().unwrap().exit_status, 0);
-    shim.client.call::<Empty>("ShutdownSandbox", &id("sb")).unwrap();
-    let until = Instant::now() + common::long();
-    while shim.is_alive() {
-        assert!(Instant::now() < until, "ShutdownSandbox ends the shim");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}

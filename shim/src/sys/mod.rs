@@ -88,6 +88,25 @@ pub fn fork() -> io::Result<Option<Pid>> {
     }
 }
 
+/// Forks this process into new namespaces (`CLONE_NEW…` flags of clone(2)). `None` in the child, the child's pid in the parent.
+///
+/// # Errors
+/// `clone`'s: `EPERM` without CAP_SYS_ADMIN.
+pub fn fork_into(namespaces: libc::c_int) -> io::Result<Option<u32>> {
+    let flags = libc::c_long::from(namespaces | libc::SIGCHLD);
+    let none = 0 as libc::c_long;
+    // SAFETY: without a stack and without CLONE_VM this is fork(2): the child has its own copy of everything. A serving shim has
+    // one thread, so that no lock of the C library can be held by a thread that the child lacks.
+    let pid = Errno::result(unsafe { libc::syscall(libc::SYS_clone, flags, none, none, none, none) })?;
+    Ok(u32::try_from(pid).ok().filter(|pid| *pid != 0))
+}
+
+/// Closes every descriptor of a forked child that needs none from here on, and owns none that a destructor would close again.
+pub fn close_all() {
+    // SAFETY: the caller is a child's last loop, which uses no descriptor; a kernel before 5.9 refuses the call, and they stay open.
+    unsafe { libc::syscall(libc::SYS_close_range, 0 as libc::c_uint, libc::c_uint::MAX, 0 as libc::c_uint) };
+}
+
 /// Ends a forked child at once, without the parent's exit handlers and buffers.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit takes a number and does not return.
