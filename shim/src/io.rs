@@ -251,8 +251,9 @@ async fn output(name: &str, uri: &str, context: &Context<'_>) -> Result<Opened, 
         Some(("file", path)) => {
             append_to(&logger::unescape(path, false)).map(|f| Opened::Sink(Sink::File(f), false)).map_err(failed)
         }
-        Some(("binary" | "binary-v2", rest)) => {
-            let (logger, ends) = Logger::start(&logger::address(rest), &context.who, context.reaper).await?;
+        Some((scheme @ ("binary" | "binary-v2"), rest)) => {
+            let address = logger::Address { speaks: scheme == "binary-v2", ..logger::address(rest) };
+            let (logger, ends) = Logger::start(&address, &context.who, context.reaper).await?;
             Ok(Opened::Logger(logger, ends))
         }
         Some((scheme, _)) => Err(format!("{name} {uri}: unknown scheme {scheme:?} (known: fifo, file, binary)")),

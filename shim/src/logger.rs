@@ -59,6 +59,8 @@ pub struct Address {
     pub path: String,
     /// Its arguments: the query's keys and values in their order.
     pub args: Vec<String>,
+    /// Whether it is ready by a byte only (`binary-v2://`): the end of the pipe is then that of the logger.
+    pub speaks: bool,
 }
 
 /// Takes the part after `binary://` apart.
@@ -72,7 +74,7 @@ pub fn address(rest: &str) -> Address {
             None => args.push(unescape(item, true)),
         }
     }
-    Address { path: unescape(path, false), args }
+    Address { path: unescape(path, false), args, speaks: false }
 }
 
 /// Percent-decoding; in a query `+` is a space. What is no escape stays as it is.
@@ -121,15 +123,15 @@ impl Logger {
         let pid = spawn(&program).map_err(|e| format!("exec {name}: {}", errno_text(&e)))?;
         let logger = Logger { pid, watch: reaper.watch(pid), kept: vec![out, err] };
         drop(ready_end);
-        if let Err(text) = logger.ready(ready).await {
+        if let Err(text) = logger.ready(ready, address.speaks).await {
             logger.signal(Signal::SIGKILL);
             return Err(format!("logger {name}: {text}"));
         }
         Ok((logger, [out_end, err_end]))
     }
 
-    /// A byte or the end of the ready pipe.
-    async fn ready(&self, pipe: OwnedFd) -> Result<(), String> {
+    /// A byte or, unless it `speaks`, the end of the ready pipe.
+    async fn ready(&self, pipe: OwnedFd, speaks: bool) -> Result<(), String> {
         let watched = Source::new(pipe, READ).map_err(|e| e.to_string())?;
         // A fresh source counts as ready, and this pipe may block: wait for the edge itself.
         watched.clear(READ);
@@ -138,6 +140,7 @@ impl Logger {
         let said = nix::unistd::read(watched.get(), &mut byte).map_err(|e| e.to_string())?;
         match self.watch.ended() {
             Some(exit) if said == 0 => Err(format!("ended with status {} before it was ready", exit.code)),
+            None if said == 0 && speaks => Err("closed descriptor 5 without a byte".to_owned()),
             _ => Ok(()),
         }
     }
@@ -234,7 +237,7 @@ mod tests {
     fn a_query_becomes_arguments_in_order() {
         let parsed = address("/usr/bin/log%20ger?z=1&a=b%2Fc&flag&e=");
         let args = ["z", "1", "a", "b/c", "flag", "e", ""].map(str::to_owned).to_vec();
-        assert_eq!(parsed, Address { path: "/usr/bin/log ger".into(), args });
+        assert_eq!(parsed, Address { path: "/usr/bin/log ger".into(), args, speaks: false });
         assert_eq!(address("/x").args, Vec::<String>::new());
     }
 

@@ -4,6 +4,8 @@ use std::fs;
 use std::rc::Rc;
 use std::time::SystemTime;
 
+use serde_json::{Value as Json, json};
+
 use super::{Container, Done};
 use crate::api::TaskExec;
 use crate::process::{Phase, Process};
@@ -81,7 +83,8 @@ impl Container {
         let spec = self.bundle.file(&format!("exec-{}.json", process.exec_id));
         let pid_name = format!("exec-{}.pid", process.exec_id);
         let pid_file = self.bundle.file(&pid_name).to_string_lossy().into_owned();
-        fs::write(&spec, &process.spec).map_err(|e| format!("{}: {e}", spec.display()))?;
+        let words = sized(process).unwrap_or_else(|| process.spec.clone());
+        fs::write(&spec, words).map_err(|e| format!("{}: {e}", spec.display()))?;
         let spec_path = spec.to_string_lossy().into_owned();
         let args = ["--process", &spec_path, "--detach", "--pid-file", &pid_file];
         let launched = self.launch(process, "exec", &args, &pid_name).await;
@@ -108,4 +111,12 @@ impl Container {
         sys::trim_memory();
         Ok((process.pid.get(), process.exit.get()))
     }
+}
+
+/// The process with the size that its terminal was given before there was one: it finds that from its first look on.
+fn sized(process: &Process) -> Option<Vec<u8>> {
+    let (columns, rows) = process.size.get().filter(|_| process.streams.terminal)?;
+    let mut spec: Json = serde_json::from_slice(&process.spec).ok()?;
+    spec.as_object_mut()?.insert("consoleSize".to_owned(), json!({"height": rows, "width": columns}));
+    Some(spec.to_string().into_bytes())
 }
