@@ -58,8 +58,8 @@ oom_score = 0
 [plugins.'io.containerd.cri.v1.runtime']
   restrict_oom_score_adj = true
   [plugins.'io.containerd.cri.v1.runtime'.cni]
-    bin_dir = "$work/cni"
-    conf_dir = "$work/cni"
+    bin_dirs = ["$work/cni/bin"]
+    conf_dir = "$work/cni/conf"
     use_internal_loopback = true
   [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
@@ -84,16 +84,16 @@ TOML
 # A network plugin that adds nothing but an address by word. 2.1's daemon dies of a pod with the host's network and a sandboxer
 # other than its own (a nil pointer in its NewBundle, whatever the shim; mended in later versions), so such pods need one.
 make_network() {
-    mkdir -p "$work/cni"
-    echo '{"cniVersion":"1.0.0","name":"words","plugins":[{"type":"words"}]}' >"$work/cni/10-words.conflist"
-    cat >"$work/cni/words" <<'SH'
+    mkdir -p "$work/cni/bin" "$work/cni/conf"
+    echo '{"cniVersion":"1.0.0","name":"words","plugins":[{"type":"words"}]}' >"$work/cni/conf/10-words.conflist"
+    cat >"$work/cni/bin/words" <<'SH'
 #!/bin/sh
 case $CNI_COMMAND in
 VERSION) echo '{"cniVersion":"1.0.0","supportedVersions":["0.4.0","1.0.0"]}' ;;
 ADD) echo '{"cniVersion":"1.0.0","interfaces":[{"name":"eth0","sandbox":"'"$CNI_NETNS"'"}],"ips":[{"address":"10.9.8.7/24","interface":0}]}' ;;
 esac
 SH
-    chmod +x "$work/cni/words"
+    chmod +x "$work/cni/bin/words"
 }
 
 start_engine() {
