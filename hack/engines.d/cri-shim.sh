@@ -42,6 +42,8 @@ oom_score = 0
 TOML
 }
 
+# 2.1 can start no container in a sandbox of a shim that has options of another type than containerd's own shim has; so the
+# handler with options is that one's name, under which ours is found, too, and the other one has none.
 # The options stand in the section itself here: what they say is seen to arrive by the log policy and by who runs the containers.
 config_of_2() {
     cat <<TOML
@@ -75,7 +77,10 @@ oom_score = 0
   [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.tare-sandbox]
     runtime_type = "io.containerd.tare.v2"
     sandboxer = "shim"
-    [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.tare-sandbox.options]
+  [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc-sandbox]
+    runtime_type = "io.containerd.runc.v2"
+    sandboxer = "shim"
+    [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc-sandbox.options]
       BinaryName = "$TARE"
       Root = "$work/runtime"
 TOML
@@ -187,7 +192,15 @@ run_cases() {
 # The pod without a container of its own: containerd 2 lets the shim be the sandbox.
 sandbox_cases() {
     local pod main
-    pod=$(CRI_NETWORK=pod cri run-pod s tare-sandbox) || tail -n 60 "$work/log" | cut -c 1-300
+    # By our own name, with the runtime that PATH leads to.
+    pod=$(CRI_NETWORK=pod cri run-pod o tare-sandbox) || tail -n 60 "$work/log" | cut -c 1-300
+    main=$(CRI_NETWORK=pod cri create "$pod" own localhost/box:latest -- /bin/sleep 1000) || true
+    check "cri, sandbox by our name: a container starts" 0 '' cri start "$main"
+    check "cri, sandbox by our name: it runs" 0 'running 0 ' cri status "$main"
+    check "cri, sandbox by our name: stop and remove with all that runs" 0 '' remove_pod "$pod"
+    check "cri, sandbox by our name: the shim has ended" 0 '' wait_for no_shims
+
+    pod=$(CRI_NETWORK=pod cri run-pod s runc-sandbox) || tail -n 60 "$work/log" | cut -c 1-300
     check "cri, sandbox: the shim is the pod" 0 '1 1' echo "$(shims) $(holders)"
     check "cri, sandbox: it is ready, with its address" 0 'ready 10.9.8.7' cri status-pod "$pod"
     main=$(CRI_NETWORK=pod cri create "$pod" main2 localhost/box:latest -- /bin/sh -c 'echo said; exec sleep 1000') || true
@@ -211,6 +224,8 @@ sandbox_cases() {
     check "cri, sandbox: remove of the pod" 0 '' cri remove-pod "$pod"
     check "cri, sandbox: the shim has ended" 0 '' wait_for no_shims
 }
+
+remove_pod() { cri stop-pod "$1" && cri remove-pod "$1"; }
 
 no_shims() { [ "$(shims)" = 0 ]; }
 

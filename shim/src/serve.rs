@@ -98,6 +98,10 @@ async fn live(listener: UnixListener, signals: SignalFd, world: Rc<World>, shim:
     shim.ended().await;
     // The answer to Shutdown goes first: the engine may close everything as soon as it has it.
     executor::timeout(LAST, pending.flushed()).await;
+    if shim.is_sandbox() {
+        // containerd takes the end of the connection for a failure of ShutdownSandbox, and then keeps the pod.
+        executor::timeout(LAST, pending.deserted()).await;
+    }
     executor::timeout(LAST, world.publisher.flushed()).await;
 }
 

@@ -62,6 +62,11 @@ impl Shim {
         self.end.until(|| self.ending.get().then_some(())).await;
     }
 
+    /// Whether this shim is a pod's sandbox.
+    pub fn is_sandbox(&self) -> bool {
+        self.sandbox.exists()
+    }
+
     /// Ends the shim.
     pub fn finish(&self) {
         if !self.ending.replace(true) {

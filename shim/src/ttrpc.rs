@@ -144,10 +144,11 @@ struct Connection {
     drained: Notify,
 }
 
-/// Counts what has been promised but not written yet, so that an exit can wait for it.
+/// Counts what has been promised but not written yet, and who is connected, so that an exit can wait for both.
 #[derive(Default)]
 pub struct Pending {
     unwritten: Cell<usize>,
+    connections: Cell<usize>,
     changed: Notify,
 }
 
@@ -155,6 +156,12 @@ impl Pending {
     /// Waits until every answer has left.
     pub async fn flushed(&self) {
         self.changed.until(|| (self.unwritten.get() == 0).then_some(())).await;
+    }
+
+    /// Waits until every peer has closed its connection. A Go client that finds an answer and the end of the connection at once
+    /// takes either, by chance.
+    pub async fn deserted(&self) {
+        self.changed.until(|| (self.connections.get() == 0).then_some(())).await;
     }
 
     fn add(&self, count: usize) {
@@ -179,7 +186,6 @@ pub async fn serve(
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = Source::new(listener, READ)?;
-    let open = Rc::new(Cell::new(0usize));
     loop {
         let stream = match listener.attempt(READ, |l| l.accept()).await {
             Ok((stream, _)) => stream,
@@ -190,23 +196,24 @@ pub async fn serve(
                 continue;
             }
         };
-        if sys::peer_uid(&stream).ok() != Some(sys::own_uid()) || open.get() >= CONNECTIONS {
+        if sys::peer_uid(&stream).ok() != Some(sys::own_uid()) || pending.connections.get() >= CONNECTIONS {
             log::warn("a connection of another user, or one too many, was closed");
             continue;
         }
         met();
-        open.set(open.get() + 1);
-        let (service, pending, open) = (service.clone(), pending.clone(), open.clone());
+        pending.connections.set(pending.connections.get() + 1);
+        let (service, pending) = (service.clone(), pending.clone());
         executor::spawn(async move {
-            if let Err(error) = converse(stream, service, pending).await {
+            if let Err(error) = converse(stream, service, &pending).await {
                 log::debug(&format!("connection: {error}"));
             }
-            open.set(open.get() - 1);
+            pending.connections.set(pending.connections.get() - 1);
+            pending.changed.notify();
         });
     }
 }
 
-async fn converse(stream: UnixStream, service: Rc<dyn Service>, pending: Rc<Pending>) -> io::Result<()> {
+async fn converse(stream: UnixStream, service: Rc<dyn Service>, pending: &Rc<Pending>) -> io::Result<()> {
     stream.set_nonblocking(true)?;
     let connection = Rc::new(Connection {
         socket: Source::new(stream, READ | WRITE)?,
@@ -216,7 +223,7 @@ async fn converse(stream: UnixStream, service: Rc<dyn Service>, pending: Rc<Pend
         gone: Notify::default(),
         drained: Notify::default(),
     });
-    let end = receive(&connection, &service, &pending).await;
+    let end = receive(&connection, &service, pending).await;
     connection.closed.set(true);
     connection.gone.notify();
     let unsent = std::mem::take(&mut *connection.out.borrow_mut()).len();

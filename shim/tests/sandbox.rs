@@ -225,6 +225,8 @@ fn the_service_answers_and_ends_the_shim() {
     assert!(status.state == "SANDBOX_NOTREADY" && status.exited_at.is_some());
     pod.client.call::<Empty>("StopSandbox", &id("sb")).unwrap();
     pod.client.call::<Empty>("ShutdownSandbox", &id("sb")).unwrap();
+    let late = pod.client.send("PingSandbox", &id("sb"));
+    assert!(pod.client.receive::<Empty>(late).is_some(), "the engine closes the connection, not the shim");
     wait_for("the shim's end", || has_ended(pod.shim).then_some(()));
 }
 
