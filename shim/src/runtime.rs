@@ -152,15 +152,17 @@ fn go_tail(mut words: String) -> String {
     words
 }
 
-/// The message of the last line whose level is `error` in a runtime's JSON log.
+/// The message of the last record whose level is `error` in a runtime's JSON log. runc has each on a line of its own, crun of late
+/// spreads one over several; the log's head may be cut off in the middle of one.
 fn last_error(log: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
-    struct Line {
+    struct Record {
         level: String,
         msg: String,
     }
-    let lines = log.split(|&b| b == b'\n').rev();
-    lines.filter_map(|l| serde_json::from_slice::<Line>(l).ok()).find(|l| l.level == "error").map(|l| l.msg)
+    let starts = (0..log.len()).rev().filter(|&at| log[at] == b'{');
+    let record = |at: usize| serde_json::Deserializer::from_slice(&log[at..]).into_iter::<Record>().next()?.ok();
+    starts.filter_map(record).find(|record| record.level == "error").map(|record| record.msg)
 }
 
 /// An input to read from and a file for the output. Files in memory: a runtime that says much can neither block nor
@@ -235,10 +237,13 @@ mod tests {
     use super::{find, last_error};
 
     #[test]
-    fn the_last_error_line_is_found_among_others() {
+    fn the_last_error_is_found_among_others() {
         let log = b"{\"level\":\"error\",\"msg\":\"first\",\"time\":\"t\"}\n{\"level\":\"error\",\"msg\":\"second \\\"x\\\"\"}\n{\"level\":\"warning\",\"msg\":\"third\"}\nnot json\n";
         assert_eq!(last_error(log).as_deref(), Some("second \"x\""));
         assert_eq!(last_error(b"{\"level\":\"warning\",\"msg\":\"w\"}"), None);
+        let spread =
+            b"\": \"cut off\"\n}\n{\n  \"msg\": \"no {\\\"x\\\"\",\n  \"level\": \"error\",\n  \"time\": \"t\"\n}\n";
+        assert_eq!(last_error(spread).as_deref(), Some("no {\"x\""), "crun 1.28");
     }
 
     #[test]
