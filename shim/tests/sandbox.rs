@@ -148,6 +148,11 @@ fn the_sandbox_holds_namespaces_and_nothing_of_the_hosts() {
     assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains("state/sb"), "the host sees no mount of it");
     assert_eq!((pod.status().pid, pod.status().state.as_str()), (pid, "SANDBOX_READY"));
 
+    let rollup = fs::read_to_string(proc.join("smaps_rollup")).unwrap();
+    let dirty = rollup.lines().find_map(|l| l.strip_prefix("Private_Dirty:")).unwrap();
+    let dirty: u32 = dirty.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(dirty <= 128, "{dirty} kB of its own");
+
     // The shim's own death is the holder's.
     common::signal(pod.shim, "-KILL");
     wait_for("the holder's end", || has_ended(pid).then_some(()));
