@@ -360,7 +360,8 @@ impl Dir {
     /// What the system says; the old file stays.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let new = format!("{name}.new");
-        let put = || fs::renameat(self.fd.as_fd(), &CString::new(new.as_str())?, &CString::new(name)?).map_err(Into::into);
+        let put =
+            || fs::renameat(self.fd.as_fd(), &CString::new(new.as_str())?, &CString::new(name)?).map_err(Into::into);
         self.write_file(&new, libc::O_TRUNC, bytes).and_then(|()| put()).map_err(|e| {
             let _ = CString::new(new.as_str()).map(|new| fs::unlinkat(self.fd.as_fd(), &new, 0));
             self.not_written(name, &e)
