@@ -74,6 +74,14 @@ built_tare() {
     echo "$tare"
 }
 
+# Name and path of every test program of the runtime. Built as the layer `integration` builds them, so that they are there;
+# PACKAGES='-p tare' builds no others' tests.
+test_programs() {
+    # shellcheck disable=SC2086
+    cargo test ${PACKAGES:---workspace} --test '*' --locked --quiet --no-run --message-format json |
+        sed -n '/"manifest_path":"[^"]*\/runtime\/Cargo.toml".*"kind":\["test"\]/s/.*"name":"\([a-z_0-9]*\)","src_path".*"executable":"\([^"]*\)".*/\1 \2/p'
+}
+
 # Every control group, mount, runtime process and state directory of this machine, one a line. Groups may go while they are
 # looked for, and there may be none of something: neither is an error.
 machine_state() {

@@ -16,7 +16,7 @@ use std::ffi::{CStr, CString};
 use std::io::{ErrorKind, Write as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -148,20 +148,19 @@ pub fn create(root: &Path, id: &str) -> Result<Dir> {
         }
     }
     let dir = open_path(path.clone(), id).and_then(|dir| dir.lock().map(|()| dir));
-    // A command that deletes by force may have been here before the lock was, and another that creates: what has the name by
-    // then is that one's, unless it comes later to the lock than we.
-    let dir = match dir {
+    match dir {
+        // A command that deletes by force may have been here before the lock was, and another that creates: what has the name by
+        // then is that one's, unless it comes later to the lock than we.
         Ok(dir) if fs::exists_in(dir.fd.as_fd(), c"journal.json") => {
             dir.unlock();
-            return Err(StateError::new(format!("{id}: container with given ID already exists")));
+            Err(StateError::new(format!("{id}: container with given ID already exists")))
+        }
+        Err(e) if !e.missing => {
+            drop(std::fs::remove_dir(&path));
+            Err(e)
         }
         dir => dir,
-    };
-    dir.inspect_err(|e| {
-        if !e.missing {
-            drop(std::fs::remove_dir(&path));
-        }
-    })
+    }
 }
 
 /// Opens the directory of a container.
@@ -298,10 +297,15 @@ impl Dir {
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(10));
         }
-        if fs::fstat(self.fd.as_fd()).is_ok_and(|s| s.links > 0) {
+        if self.is_there() {
             return Ok(());
         }
         Err(StateError { message: format!("{}: container does not exist", self.id), missing: true })
+    }
+
+    /// Whether the directory has not been removed.
+    fn is_there(&self) -> bool {
+        fs::fstat(self.fd.as_fd()).is_ok_and(|s| s.links > 0)
     }
 
     /// Gives the lock up. Closing would not do: init, which was forked with the directory open, shares it.
@@ -332,15 +336,22 @@ impl Dir {
         self.path.join(name)
     }
 
-    /// Writes a file that is never changed.
+    /// Writes a file that is never changed. By the handle, as all that changes the directory: its name may be another's by now.
     ///
     /// # Errors
-    /// What the system says.
+    /// What the system says; that the directory is gone is `no such file or directory`.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let path = self.file(name);
-        let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        file.and_then(|mut f| f.write_all(bytes))
-            .map_err(|e| StateError::new(format!("write {}: {}", path.display(), io_text(&e))))
+        self.write_file(name, libc::O_EXCL, bytes).map_err(|e| self.not_written(name, &e))
+    }
+
+    fn write_file(&self, name: &str, flags: i32, bytes: &[u8]) -> std::io::Result<()> {
+        let flags = libc::O_WRONLY | libc::O_CREAT | flags;
+        let file = fs::openat2(self.fd.as_fd(), &CString::new(name)?, flags, 0o600, fs::resolve::BENEATH)?;
+        std::fs::File::from(file).write_all(bytes)
+    }
+
+    fn not_written(&self, name: &str, why: &std::io::Error) -> StateError {
+        StateError::new(format!("write {}: {}", self.file(name).display(), io_text(why)))
     }
 
     /// Replaces a file as a whole.
@@ -348,12 +359,12 @@ impl Dir {
     /// # Errors
     /// What the system says; the old file stays.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let (new, path) = (self.file(&format!("{name}.new")), self.file(name));
-        let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new);
-        let written = file.and_then(|mut f| f.write_all(bytes)).and_then(|()| std::fs::rename(&new, &path));
-        written.map_err(|e| {
-            let _ = std::fs::remove_file(&new);
-            StateError::new(format!("write {}: {}", path.display(), io_text(&e)))
+        let new = format!("{name}.new");
+        let put =
+            || fs::renameat(self.fd.as_fd(), &CString::new(new.as_str())?, &CString::new(name)?).map_err(Into::into);
+        self.write_file(&new, libc::O_TRUNC, bytes).and_then(|()| put()).map_err(|e| {
+            let _ = CString::new(new.as_str()).map(|new| fs::unlinkat(self.fd.as_fd(), &new, 0));
+            self.not_written(name, &e)
         })
     }
 
@@ -402,8 +413,9 @@ impl Dir {
     /// # Errors
     /// What the system says.
     pub fn make_directory(&self, name: &str) -> Result<()> {
-        match std::fs::create_dir(self.file(name)) {
-            Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(self.error("make a directory in", &io_text(&e))),
+        let made = CString::new(name).map(|name| fs::mkdirat(self.fd.as_fd(), &name, 0o777));
+        match made {
+            Ok(Err(f)) if f.errno != libc::EEXIST => Err(self.error("make a directory in", &f)),
             _ => Ok(()),
         }
     }
@@ -469,12 +481,76 @@ impl Dir {
             _ => Err(e),
         });
         let removed = removed.or_else(|e| match e.kind() {
-            ErrorKind::DirectoryNotEmpty => std::fs::remove_dir_all(&self.path),
+            ErrorKind::DirectoryNotEmpty if self.is_there() => std::fs::remove_dir_all(&self.path),
+            // Another's, which has the name since.
+            ErrorKind::DirectoryNotEmpty => Ok(()),
             _ => Err(e),
         });
         match removed {
             Err(e) if e.kind() != ErrorKind::NotFound => Err(self.error("remove", &io_text(&e))),
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A root for one test.
+    struct Root(PathBuf);
+
+    impl Root {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("tare-state-{name}-{}", std::process::id()));
+            std::fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Root {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn what_another_made_under_the_same_name_is_not_touched() {
+        let root = Root::new("name");
+        let ours = create(&root.0, "one").unwrap();
+        std::fs::remove_dir(&ours.path).unwrap();
+        let theirs = create(&root.0, "one").unwrap();
+        theirs.write("journal.json", b"{}").unwrap();
+
+        for error in [ours.write("config.json", b""), ours.replace("config.json", b""), ours.make_directory("notify")] {
+            assert!(error.unwrap_err().message.ends_with("no such file or directory"));
+        }
+        assert!(ours.make_gate().is_err());
+        ours.remove(true).unwrap();
+        let names: Vec<_> = std::fs::read_dir(&theirs.path).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, ["journal.json"]);
+    }
+
+    #[test]
+    fn a_name_that_is_taken_stays_as_it_is() {
+        let root = Root::new("taken");
+        create(&root.0, "one").unwrap().write("journal.json", b"{}").unwrap();
+        assert!(create(&root.0, "one").is_err_and(|e| e.message.contains("already exists")));
+        assert!(root.0.join("one/journal.json").exists());
+    }
+
+    #[test]
+    fn a_file_is_written_once_and_replaced_whole() {
+        let root = Root::new("file");
+        let dir = create(&root.0, "one").unwrap();
+        dir.write("resources.json", b"long").unwrap();
+        assert!(dir.write("resources.json", b"").unwrap_err().message.ends_with("file exists"));
+        dir.replace("resources.json", b"new").unwrap();
+        assert_eq!(dir.read("resources.json").unwrap(), b"new");
+        assert!(!dir.file("resources.json.new").exists());
+        // A directory in its place cannot be replaced: nothing half-written stays beside it.
+        dir.make_directory("notify").unwrap();
+        dir.replace("notify", b"").unwrap_err();
+        assert!(!dir.file("notify.new").exists());
     }
 }

@@ -1,31 +1,11 @@
 //! The values behind flags: ids, signals, sizes, durations, numbers.
 
-use std::ffi::OsString;
 use std::time::Duration;
 
+mod parsed;
+
+use parsed::{command, error, words};
 use tare::cli::*;
-
-fn words(line: &str) -> Vec<OsString> {
-    line.split_whitespace().map(|word| if word == "''" { OsString::new() } else { word.into() }).collect()
-}
-
-fn read(line: &str) -> Invocation {
-    match parse(&words(&format!("/usr/bin/tare {line}"))) {
-        Ok(invocation) => invocation,
-        Err(rejected) => panic!("{line}: {}", rejected.error),
-    }
-}
-
-fn command(line: &str) -> Command {
-    read(line).command
-}
-
-fn error(line: &str) -> (String, u8) {
-    match parse(&words(&format!("runc {line}"))) {
-        Ok(invocation) => panic!("{line}: {invocation:?}"),
-        Err(rejected) => (rejected.error.message, rejected.error.exit_code),
-    }
-}
 
 #[test]
 fn update_takes_sizes_and_numbers() {

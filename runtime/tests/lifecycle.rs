@@ -175,6 +175,8 @@ fn without_a_mount_namespace_the_callers_mounts_at_the_root_stay() {
     let (root, none) = (case.rootfs(), None::<&str>);
     for _ in 0..2 {
         mount(Some(&root), &root, none, MsFlags::MS_BIND, none).unwrap();
+        // Else the second would come below the first, too, where the host's mounts are shared.
+        mount(none, &root, none, MsFlags::MS_PRIVATE, none).unwrap();
     }
     let callers = mounts_at(&root);
     assert_eq!(callers.len(), 2);

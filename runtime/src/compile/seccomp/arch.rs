@@ -16,7 +16,7 @@ pub(super) enum Named {
     OtherEndian,
 }
 
-/// The names of the runtime specification, for `features`.
+/// The specification's architectures, as `features` tells them.
 pub const ARCHITECTURES: &[&str] = &[
     "SCMP_ARCH_AARCH64",
     "SCMP_ARCH_ARM",

@@ -3,7 +3,7 @@
 use crate::error::Problems;
 use crate::field::Field;
 
-/// `SCMP_ACT_…`, for `features`.
+/// The specification's actions, as `features` tells them.
 pub const ACTIONS: &[&str] = &[
     "SCMP_ACT_ALLOW",
     "SCMP_ACT_ERRNO",
@@ -16,7 +16,7 @@ pub const ACTIONS: &[&str] = &[
     "SCMP_ACT_TRAP",
 ];
 
-/// `SCMP_CMP_…`, for `features`.
+/// The specification's operators, as `features` tells them.
 pub const OPERATORS: &[&str] =
     &["SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"];
 
