@@ -123,10 +123,10 @@ fn a_shim_killed_at_any_moment_leaves_nothing_after_delete() {
     if !have(NEEDS) {
         return;
     }
-    // Runtimes that keep no journal can be killed between a group and the note of it; ours cannot.
+    // Runtimes that keep no journal can be killed between a group and the note of it; ours cannot. So theirs end first.
     let exact = runtime().contains("tare");
     let step = if std::env::var_os("SHIM_TEST_LONG").is_some() { 1 } else { 4 };
-    let delays: Vec<u64> = if exact { (0..30).step_by(step).collect() } else { vec![60, 120] };
+    let delays: Vec<u64> = if exact { (0..30).step_by(step).collect() } else { vec![0, 60] };
     for call in ["Create", "Start", "Exec", "StartExec", "Kill", "Pause", "Delete"] {
         for &delay in &delays {
             let moment = format!("{call} + {delay} ms");
@@ -139,7 +139,7 @@ fn a_shim_killed_at_any_moment_leaves_nothing_after_delete() {
                 ..Mount::default()
             }];
             prepare(&mut shim, call, &request);
-            match call {
+            let stream = match call {
                 "Create" => shim.client.send("Create", &request),
                 "Start" | "Delete" => shim.client.send(call, &process("x", "")),
                 "Exec" => shim.client.send("Exec", &exec_request("x", "e", &["/bin/sleep", "100"])),
@@ -149,6 +149,10 @@ fn a_shim_killed_at_any_moment_leaves_nothing_after_delete() {
                     .send("Kill", &KillRequest { id: "x".into(), signal: 9, all: true, ..KillRequest::default() }),
                 _ => shim.client.send("Pause", &id("x")),
             };
+            if !exact {
+                // Whatever the answer is.
+                let _ = shim.client.receive::<PidResponse>(stream);
+            }
             std::thread::sleep(Duration::from_millis(delay));
             signal(shim.pid, "-KILL");
             wait_for("the shim's end", || (!shim.is_alive()).then_some(()));
