@@ -73,12 +73,17 @@ impl Daemon {
     }
 
     fn ctr(&self, words: &[&str]) -> Output {
+        self.client(words).stdin(Stdio::null()).output().unwrap()
+    }
+
+    fn client(&self, words: &[&str]) -> Command {
         let mut command = Command::new("timeout");
         command
             .args(["-k", "1", &common::long().as_secs().to_string(), "ctr", "-a"])
             .arg(self.home.0.join("sock"))
-            .args(["-n", &self.home.name()]);
-        command.args(words).stdin(Stdio::null()).output().unwrap()
+            .args(["-n", &self.home.name()])
+            .args(words);
+        command
     }
 
     fn run(&self, mode: &[&str], id: &str, command: &[&str]) -> Output {
@@ -214,6 +219,28 @@ fn the_tasks_verbs_work() {
     wait_for("the end", || daemon.tasks().contains("STOPPED").then_some(()));
     daemon.ctr(&["task", "rm", "v"]);
     assert!(!daemon.tasks().contains('v'.to_string().as_str()) || daemon.tasks().lines().count() == 1);
+    daemon.nothing_is_left();
+}
+
+#[test]
+fn input_reaches_an_exec_and_ends() {
+    if !have(NEEDS) {
+        return;
+    }
+    let daemon = Daemon::start();
+    assert!(daemon.run(&["-d"], "in", &["/bin/sleep", "1000"]).status.success());
+    // The client closes the input of what it executes when its own has ended, so the last word comes only if CloseIO works.
+    let mut command = daemon.client(&["task", "exec", "--exec-id", "e", "in", "/bin/sh", "-c", "cat; echo over"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    std::io::Write::write_all(&mut input, &b"word\n".repeat(40000)).unwrap();
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{:?}", output.status);
+    assert_eq!(text(&output), "word\n".repeat(40000) + "over\n");
+    daemon.ctr(&["task", "kill", "-s", "KILL", "in"]);
+    wait_for("the end", || daemon.tasks().contains("STOPPED").then_some(()));
+    daemon.ctr(&["task", "rm", "in"]);
     daemon.nothing_is_left();
 }
 
