@@ -33,6 +33,6 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(serde_json::to_vec(&again).unwrap(), text);
         let _ = dir.is_of_another_boot(&record.boot_id);
     }
-    dir.remove().unwrap();
+    dir.remove(true).unwrap();
     assert!(!ROOT.join("box").exists());
 });

@@ -50,10 +50,12 @@ fn entry_holds(entry: &SyscallRule<'_>, args: &[u64; 6], wide: bool, selector: O
     if twice { entry.args.iter().any(one) } else { entry.args.iter().all(one) }
 }
 
-/// The largest number of the profile's calls on `arch`, above which calls are answered with ENOSYS.
+/// The largest number of the profile's calls on `arch`, above which calls are answered with ENOSYS. A call that is made through
+/// another there counts as that one: else the profile could not be obeyed.
 pub(crate) fn last(profile: &Seccomp<'_>, arch: Arch) -> Option<u32> {
     let names = profile.syscalls.iter().flat_map(|entry| &entry.names);
-    names.filter_map(|name| call_number(name, arch)).max().filter(|number| *number != 0)
+    let through = |name| call_multiplexed(name).filter(|_| arch == Arch::X86).map(|(number, _)| number);
+    names.filter_map(|name| call_number(name, arch).max(through(name))).max().filter(|number| *number != 0)
 }
 
 /// Whether calls above the last one get ENOSYS at all.
