@@ -102,15 +102,6 @@ impl Daemon {
         text(&self.ctr(&["task", "ls"]))
     }
 
-    /// Major and minor version of the daemon.
-    fn version(&self) -> (u32, u32) {
-        let output = text(&Command::new("containerd").arg("--version").output().unwrap());
-        let number =
-            output.split_whitespace().find(|w| w.trim_start_matches('v').starts_with(|c: char| c.is_ascii_digit()));
-        let mut parts = number.unwrap().trim_start_matches('v').split('.').map(|part| part.parse().unwrap_or(0));
-        (parts.next().unwrap(), parts.next().unwrap())
-    }
-
     fn shims(&self) -> Vec<u32> {
         let state = self.home.0.join("state");
         let of_ours = |pid: &u32| {
@@ -459,35 +450,6 @@ fn systemd_makes_the_cgroup_when_it_is_asked_to() {
     daemon.ctr(&["task", "kill", "-s", "KILL", "sd"]);
     wait_for("the end", || daemon.tasks().contains("STOPPED").then_some(()));
     daemon.ctr(&["task", "rm", "sd"]);
-    daemon.nothing_is_left();
-}
-
-#[test]
-fn the_shim_is_the_sandbox_when_the_daemon_lets_it() {
-    if !have(NEEDS) {
-        return;
-    }
-    let daemon = Daemon::start();
-    if daemon.version() < (1, 7) {
-        println!("SKIPPED: this daemon has no sandbox controller for shims");
-        return;
-    }
-    let pod = daemon.home.0.join("pod.json");
-    fs::write(&pod, r#"{"metadata":{"name":"p","namespace":"default","uid":"u","attempt":1}}"#).unwrap();
-    let words = ["sandboxes", "run", "--runtime", "io.containerd.tare.v2", &pod.to_string_lossy(), "sb"];
-    let output = daemon.ctr(&words);
-    let said = String::from_utf8_lossy(&output.stderr);
-    if ["controller name can not be empty", "unable to find sandbox"].iter().any(|text| said.contains(text)) {
-        println!(
-            "SKIPPED: this client names no controller or creates nothing before the start, so the daemon asks no shim"
-        );
-        return;
-    }
-    assert!(output.status.success(), "{output:?}");
-    assert_eq!(daemon.shims().len(), 1);
-    assert!(text(&daemon.ctr(&["sandboxes", "list"])).contains("sb"));
-    let output = daemon.ctr(&["sandboxes", "rm", "--force", "sb"]);
-    assert!(output.status.success(), "{output:?}");
     daemon.nothing_is_left();
 }
 
