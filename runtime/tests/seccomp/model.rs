@@ -128,6 +128,20 @@ pub(crate) fn compare(profile: &Seccomp<'_>, native: Arch, args: &[[u64; 6]], nu
 }
 
 #[test]
+fn a_call_that_is_made_through_another_counts_as_that_one() {
+    for calls in [r#"["read", "semop"]"#, r#"["semop"]"#, r#"["accept4", "bind", "read"]"#] {
+        for default in ["SCMP_ACT_ERRNO", "SCMP_ACT_KILL_THREAD"] {
+            let text = format!(
+                r#"{{"defaultAction": "{default}", "syscalls": [{{"names": {calls}, "action": "SCMP_ACT_ALLOW"}}]}}"#
+            );
+            let profile = parse(&text);
+            let selectors: Vec<[u64; 6]> = (0..25).map(|selector| [selector, 0, 0, 0, 0, 0]).collect();
+            compare(&profile, Arch::X86, &selectors, &(0..500).collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
 fn engines_profiles_mean_what_the_model_says() {
     for (name, text) in PROFILES {
         let profile = parse(text);

@@ -97,7 +97,8 @@ impl<'a> Trees<'a> {
         }
     }
 
-    /// The profile's rules by number, and the largest number that the profile names; number 0 alone is none, as in runc.
+    /// The profile's rules by number, and the largest number that the profile names; number 0 alone is none, as in runc. Unlike
+    /// there, the number that a call is made through counts: else a profile of old calls alone could not be obeyed.
     fn entries(&mut self, arch: Arch) -> (Vec<Entry>, Option<u32>) {
         let mut entries = Vec::with_capacity(self.rules.uses.len());
         let mut last = None;
@@ -111,6 +112,7 @@ impl<'a> Trees<'a> {
                 }
             }
             if let Some((number, selector)) = multiplexed {
+                last = last.max(Some(number));
                 for rule in rules {
                     entries.push(Entry { number, rule: self.rules.multiplexed(rule, selector), call: None });
                 }
