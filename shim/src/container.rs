@@ -215,6 +215,9 @@ impl Container {
         }
         let pid = self.bundle.pid(pid_file).ok_or_else(|| format!("{verb} left no pid in {pid_file}"))?;
         process.pid.set(pid);
+        if process.input_ended.get() {
+            io.close_input();
+        }
         *process.io.borrow_mut() = Some(io);
         Ok(pid)
     }

@@ -49,6 +49,8 @@ pub struct Process {
     pub io: RefCell<Option<Io>>,
     /// A size that came before the terminal.
     pub size: Cell<Option<(u16, u16)>>,
+    /// Whether its input is to end; that may be said before there are streams.
+    pub input_ended: Cell<bool>,
     /// Rings at every change.
     pub changed: Notify,
 }
@@ -68,6 +70,7 @@ impl Process {
             announcing: Cell::new(false),
             io: RefCell::new(None),
             size: Cell::new(None),
+            input_ended: Cell::new(false),
             changed: Notify::default(),
         }
     }
@@ -119,6 +122,14 @@ impl Process {
             Ok(()) => Ok(()),
             Err(Errno::ESRCH) => Err(finished()),
             Err(errno) => Err(Status::unknown(format!("kill {pid} with signal {number}: {errno}"))),
+        }
+    }
+
+    /// Ends the input, now or as soon as there is one: a client whose input is short says so while the start is still under way.
+    pub fn close_input(&self) {
+        self.input_ended.set(true);
+        if let Some(io) = self.io.borrow().as_ref() {
+            io.close_input();
         }
     }
 

@@ -244,10 +244,8 @@ impl Shim {
 
     fn close_io(&self, request: &CloseIoRequest) -> Answer {
         let (_, process) = self.process(&request.id, &request.exec_id)?;
-        if request.stdin
-            && let Some(io) = process.io.borrow().as_ref()
-        {
-            io.close_input();
+        if request.stdin {
+            process.close_input();
         }
         Ok(empty())
     }

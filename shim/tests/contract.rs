@@ -13,8 +13,9 @@ use std::process::Command;
 
 use common::{Client, Shim, has_ended, have, process, script, wait_for, which, write_bundle};
 use containerd_shim_tare::api::{
-    Any, ConnectResponse, CreateRequest, DeleteResponse, Empty, ExecRequest, IdRequest, PidResponse, ProcessRequest,
-    ResizeRequest, RuncOptions, ShutdownRequest, StatsResponse, TaskOnly, UpdateRequest, WaitResponse, status,
+    Any, CloseIoRequest, ConnectResponse, CreateRequest, DeleteResponse, Empty, ExecRequest, IdRequest, PidResponse,
+    ProcessRequest, ResizeRequest, RuncOptions, ShutdownRequest, StatsResponse, TaskOnly, UpdateRequest, WaitResponse,
+    status,
 };
 use containerd_shim_tare::wire::{Bytes, Message};
 use serde_json::json;
@@ -199,6 +200,28 @@ fn an_exec_is_resized_before_it_starts_and_what_has_no_terminal_not_at_all() {
     assert_eq!(shim.wait("size", "e"), 0);
     let told: serde_json::Value = serde_json::from_slice(&fs::read(seen).unwrap()).unwrap();
     assert_eq!(told["consoleSize"], json!({"height": 33, "width": 99}), "the program finds it from its first look on");
+}
+
+/// A client whose input is short closes it while the exec's start is still under way.
+#[test]
+fn an_input_that_is_closed_before_the_start_ends() {
+    if !have(NEEDS) {
+        return;
+    }
+    let mut shim = Shim::start("early", &["/bin/sleep", "100"]);
+    shim.run("early");
+    let (stdin, out) = (shim.home.0.join("in"), shim.home.0.join("out"));
+    drop(common::fifo(&stdin));
+    let request = ExecRequest {
+        stdin: stdin.to_string_lossy().into_owned(),
+        stdout: format!("file://{}", out.display()),
+        ..common::exec_request("early", "e", &["/bin/cat"])
+    };
+    shim.client.call::<Empty>("Exec", &request).unwrap();
+    let close = CloseIoRequest { id: "early".into(), exec_id: "e".into(), stdin: true };
+    shim.client.call::<Empty>("CloseIO", &close).unwrap();
+    shim.client.call::<PidResponse>("Start", &process("early", "e")).unwrap();
+    assert_eq!(shim.wait("early", "e"), 0);
 }
 
 #[test]
