@@ -116,6 +116,8 @@ pub struct Dir {
     fd: OwnedFd,
     /// `state.json`, where it was there when the directory was opened: what is written once does not go stale.
     state: Cell<Option<OwnedFd>>,
+    /// Whether we have the lock.
+    held: Cell<bool>,
     /// The id.
     pub id: String,
 }
@@ -181,7 +183,7 @@ pub fn open(root: &Path, id: &str) -> Result<Dir> {
 fn open_path(path: PathBuf, id: &str) -> Result<Dir> {
     let text = CString::new(path.as_os_str().as_bytes()).map_err(|_| StateError::new("the path holds a NUL byte"))?;
     match fs::open(&text, libc::O_RDONLY | libc::O_DIRECTORY) {
-        Ok(fd) => Ok(Dir { path, fd, state: Cell::new(None), id: id.to_owned() }),
+        Ok(fd) => Ok(Dir { path, fd, state: Cell::new(None), held: Cell::new(false), id: id.to_owned() }),
         Err(f) if f.errno == libc::ENOENT => {
             Err(StateError { message: format!("{id}: container does not exist"), missing: true })
         }
@@ -297,6 +299,7 @@ impl Dir {
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(10));
         }
+        self.held.set(true);
         if self.is_there() {
             return Ok(());
         }
@@ -311,6 +314,7 @@ impl Dir {
     /// Gives the lock up. Closing would not do: init, which was forked with the directory open, shares it.
     pub fn unlock(&self) {
         let _ = fs::unlock(self.fd.as_fd());
+        self.held.set(false);
     }
 
     /// Whether a boot was another than this: its processes, cgroups and mounts are gone by themselves, and what has their
@@ -320,8 +324,11 @@ impl Dir {
         !id.is_empty() && !this.is_empty() && id != this
     }
 
-    /// Whether another command holds the lock just now.
+    /// Whether another command holds the lock just now. Where we have it nobody else has; to try would be to give it up.
     pub fn is_locked(&self) -> bool {
+        if self.held.get() {
+            return false;
+        }
         match fs::lock(self.fd.as_fd(), false) {
             Ok(()) => {
                 self.unlock();
@@ -529,6 +536,20 @@ mod tests {
         ours.remove(true).unwrap();
         let names: Vec<_> = std::fs::read_dir(&theirs.path).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names, ["journal.json"]);
+    }
+
+    #[test]
+    fn whoever_asks_about_his_own_lock_keeps_it() {
+        let root = Root::new("lock");
+        let ours = create(&root.0, "one").unwrap();
+        let theirs = open(&root.0, "one").unwrap();
+        assert!(!ours.is_locked());
+        assert!(theirs.is_locked());
+        ours.unlock();
+        assert!(!theirs.is_locked());
+        ours.lock().unwrap();
+        assert!(!ours.is_locked());
+        assert!(theirs.is_locked());
     }
 
     #[test]
