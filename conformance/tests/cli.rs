@@ -113,3 +113,30 @@ fn what_is_known_does_not_fail_the_run() {
     assert!(!String::from_utf8_lossy(&plain.stdout).contains('†'));
     assert_eq!(other.status.code(), Some(2));
 }
+
+#[test]
+fn a_program_in_sealed_memory_is_that_program_and_cannot_be_written_to() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: mounting /proc a second time takes root");
+        return;
+    }
+    let sealed = concat!(env!("CARGO_MANIFEST_DIR"), "/sealed");
+    let cli = env!("CARGO_BIN_EXE_conformance");
+    // Out of another pid namespace, as the suite runs it.
+    let inside = r#"echo "$0"; readlink "$0"; "$0" --version; echo x >>"$0" && echo written"#;
+    let out = Command::new(sealed)
+        .args([cli, "unshare", "--pid", "--fork", "--mount-proc", "sh", "-c"])
+        .args([&format!("{inside}; exit 7"), "{}"])
+        .output()
+        .unwrap();
+    let (text, errors) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert_eq!(out.status.code(), Some(7), "{text}{errors}");
+    let version = String::from_utf8(conformance(&["--version"]).stdout).unwrap();
+    let lines: Vec<&str> = text.splitn(3, '\n').collect();
+    assert!(lines[1].starts_with("/memfd:sealed"), "{text}");
+    assert_eq!(lines[2], version, "{errors}");
+    let folder = lines[0].split("/fd/").next().unwrap().rsplit_once('/').unwrap().0.to_owned();
+    assert!(!std::path::Path::new(&folder).exists(), "{folder} was left");
+    let missing = Command::new(sealed).args(["/no/such", "true"]).output().unwrap();
+    assert!(!missing.status.success() && String::from_utf8_lossy(&missing.stderr).contains("/no/such"));
+}
