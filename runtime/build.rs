@@ -1,12 +1,16 @@
-//! How the program is linked, and which commit a build is of. The latter is for `--version`: `$TARE_COMMIT` where a packager
+//! How the program is linked, how libc is started in it, and which commit a build is of. The latter is for `--version`: `$TARE_COMMIT` where a packager
 //! gives it, else git's answer where this folder is the root of its own checkout, else nothing (and the program says
 //! `unknown`).
 
 use std::path::Path;
 use std::process::Command;
 
+/// Releases of glibc with which `src/sys/libc_start.rs` was read, run and measured. Another is started as it wants to be.
+const STARTS: &[&str] = &["2.36"];
+
 fn main() {
     link();
+    own_libc_start();
     commit();
 }
 
@@ -34,6 +38,36 @@ fn link() {
             println!("cargo:rustc-link-arg-bins=-Wl,--defsym={name}=0");
         }
     }
+}
+
+/// Whether the program starts libc itself: where libc is linked statically and not relocated, and known. `$TARE_LIBC_START`
+/// set to `libc` leaves it to libc in any case.
+fn own_libc_start() {
+    println!("cargo:rustc-check-cfg=cfg(own_libc_start)");
+    println!("cargo:rerun-if-env-changed=TARE_LIBC_START");
+    let is = |name: &str, wanted: &str| std::env::var(name).is_ok_and(|value| value.split(',').any(|v| v == wanted));
+    let flags = std::env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    let suits = is("CARGO_CFG_TARGET_ARCH", "x86_64")
+        && is("CARGO_CFG_TARGET_ENV", "gnu")
+        && is("CARGO_CFG_TARGET_FEATURE", "crt-static")
+        && flags.split('\x1f').any(|flag| flag.trim_start_matches("-C") == "relocation-model=static")
+        && !is("TARE_LIBC_START", "libc");
+    if suits && libc_release().is_some_and(|release| STARTS.contains(&release.as_str())) {
+        println!("cargo:rustc-cfg=own_libc_start");
+    }
+}
+
+/// The release of the glibc that will be linked, as its archive says: `GNU C Library (…) stable release version 2.36.`
+fn libc_release() -> Option<String> {
+    let linker = std::env::var("RUSTC_LINKER").unwrap_or_else(|_| "cc".to_owned());
+    let answer = Command::new(linker).arg("-print-file-name=libc.a").output().ok()?;
+    let path = String::from_utf8(answer.stdout).ok()?.trim().to_owned();
+    println!("cargo:rerun-if-changed={path}");
+    let (archive, words) = (std::fs::read(path).ok()?, b"stable release version ");
+    let start = archive.windows(words.len()).position(|window| window == words)? + words.len();
+    let text = String::from_utf8_lossy(archive.get(start..start + 8)?).into_owned();
+    let digits = text.split(|c: char| c != '.' && !c.is_ascii_digit()).next()?;
+    Some(digits.trim_end_matches('.').to_owned())
 }
 
 fn commit() {

@@ -99,8 +99,8 @@ impl Context {
 
 /// `/run/tare`, or for who is not the host's root `$XDG_RUNTIME_DIR/tare`.
 fn default_root() -> PathBuf {
-    if has_runtime_directory()
-        && let Some(dir) = std::env::var_os("XDG_RUNTIME_DIR").filter(|d| Path::new(d).is_absolute())
+    if let Some(dir) = std::env::var_os("XDG_RUNTIME_DIR").filter(|d| Path::new(d).is_absolute())
+        && has_runtime_directory()
     {
         return Path::new(&dir).join("tare");
     }

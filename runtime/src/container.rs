@@ -1,7 +1,7 @@
 //! The life of a container, told as short stories: create, start, kill, delete.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -42,6 +42,8 @@ pub use watch::processes;
 
 /// How long a killed process may take to go before that is an error.
 const DEATH_MS: i32 = 10_000;
+/// How long init may take to say something before it is asked whether it is frozen.
+const ANSWER_MS: i32 = 100;
 
 /// Why something could not be done to a container.
 #[derive(Debug)]
@@ -237,7 +239,7 @@ fn withdraw(dir: &Dir, why: Error) -> Error {
 
 /// Journal, walk, state: in this order, so that whatever is made is known before.
 fn walk_in(dir: &Dir, bundle: &Bundle, spec: &Spec<'_>, plan: &Plan, ask: Create) -> Result<(Record, Ready)> {
-    let mut journal = Journal { boot_id: state::boot_id(), undo: plan.undos() };
+    let mut journal = Journal { boot_id: dir.boot_id(), undo: plan.undos() };
     undo::foresee(&mut journal.undo);
     let theirs = |id: &str| state::open(&ask.root, id).map(|other| other.journal().undo).unwrap_or_default();
     let others = || state::ids(&ask.root).unwrap_or_default().into_iter().filter(|id| *id != dir.id);
@@ -423,15 +425,11 @@ impl Started {
 pub fn start(root: &Path, id: &str) -> Result<()> {
     let dir = state::open(root, id)?;
     dir.lock()?;
-    let (record, now, gate) = status::status_and_gate(&dir);
-    let (record, go) = record.zip(gate).ok_or_else(|| {
-        Error::new(match now {
-            Status::Stopped => format!("{id}: cannot start a container that has stopped"),
-            Status::Creating => format!("{id}: cannot start a container that is being created"),
-            Status::Paused => format!("{id}: cannot start a paused container: resume it first"),
-            _ => format!("{id}: cannot start an already running container"),
-        })
-    })?;
+    // That somebody stands behind the gate is all there is to know: init lives and waits. Whether it is frozen is asked only
+    // where it does not answer.
+    let record = dir.record();
+    let go = if record.is_some() { dir.open_gate()? } else { None };
+    let Some((record, go)) = record.zip(go) else { return Err(not_to_be_started(&dir)) };
     if record.no_process {
         return Err(Error::new(format!("{id}: process: is missing in the config: there is nothing to start")));
     }
@@ -440,6 +438,7 @@ pub fn start(root: &Path, id: &str) -> Result<()> {
     // Whoever takes this in has its end of the answer open, so that the answer ends, if only with its death.
     fs::write(go.as_fd(), b"!")?;
     drop(go);
+    await_answer(&dir, &record, answer.as_fd())?;
     let executed = walk::until_executed(answer.as_fd(), || "see its exit status".to_owned());
     if let Err(stopped) = executed {
         let plan = replan(&dir, &record);
@@ -452,6 +451,29 @@ pub fn start(root: &Path, id: &str) -> Result<()> {
         Some(pidfd) => notify.relay(record.pid, pidfd.as_fd()).map_err(Error::new),
         None => Ok(()),
     }
+}
+
+const PAUSED: &str = "cannot start a paused container: resume it first";
+
+/// Why there is nobody behind the gate of a container.
+fn not_to_be_started(dir: &Dir) -> Error {
+    let (_, now) = status(dir);
+    let why = match now {
+        Status::Stopped => "cannot start a container that has stopped",
+        Status::Creating => "cannot start a container that is being created",
+        Status::Paused => PAUSED,
+        _ => "cannot start an already running container",
+    };
+    Error::new(format!("{}: {why}", dir.id))
+}
+
+/// Waits until init answers. One that is frozen does not: then the word is taken back, and the container stays as it was.
+fn await_answer(dir: &Dir, record: &Record, answer: BorrowedFd<'_>) -> Result<()> {
+    let answered = || fs::poll([(answer, 0)], ANSWER_MS).is_ok_and(|ready| ready != [0]);
+    if !answered() && status::is_paused(record) && dir.close_gate()? {
+        return Err(Error::new(format!("{}: {PAUSED}", dir.id)));
+    }
+    Ok(())
 }
 
 /// The plan that a container was made by, for the sentence of a failure.
@@ -604,7 +626,7 @@ fn destroy(dir: &Dir, record: Option<&Record>, dead: bool) -> Result<()> {
             (&journal.undo, &journal.boot_id)
         }
     };
-    if dir.is_of_another_boot(boot) {
+    if state::is_another_boot(boot) {
         undo::sweep(undos);
         return Ok(dir.remove(true)?);
     }

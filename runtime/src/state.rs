@@ -29,6 +29,9 @@ use crate::request::Request;
 use crate::run::init::Gate;
 use crate::sys::{fs, io_text};
 
+/// Of a filesystem in memory, as `TMPFS_MAGIC` is (linux/magic.h).
+const RAMFS_MAGIC: i64 = 0x8584_58f6;
+
 /// The largest file that is read back (rule R11).
 const MAX_FILE: u64 = 16 << 20;
 
@@ -68,7 +71,7 @@ type Result<T> = std::result::Result<T, StateError>;
 /// What is undone when the container goes.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Journal {
-    /// The boot in which the steps were made: after another, processes and cgroups are gone by themselves.
+    /// The boot in which the steps were made, where that can matter ([`Dir::boot_id`]).
     pub boot_id: String,
     /// The undo list, in the order of the steps.
     pub undo: Vec<Undo>,
@@ -96,18 +99,18 @@ pub struct Record {
     pub owner: u32,
     /// The config's annotations.
     pub annotations: BTreeMap<String, String>,
-    /// The boot in which it was created.
+    /// The boot in which it was created, where that can matter ([`Dir::boot_id`]).
     pub boot_id: String,
+    /// What the plan was compiled for.
+    pub request: Request,
+    /// The undo list.
+    pub undo: Vec<Undo>,
     /// Whether init has a pid namespace of its own: then its end is the end of all.
     pub own_pid_namespace: bool,
     /// Whether the config has hooks that run after create.
     pub late_hooks: bool,
     /// Whether the config has no process, so that nothing can be started.
     pub no_process: bool,
-    /// What the plan was compiled for.
-    pub request: Request,
-    /// The undo list.
-    pub undo: Vec<Undo>,
 }
 
 /// The directory of one container.
@@ -208,14 +211,19 @@ pub fn ids(root: &Path) -> std::io::Result<Vec<String>> {
 }
 
 /// The id of this boot; empty where it is not known.
-pub fn boot_id() -> String {
+fn boot_id() -> &'static str {
     static ID: OnceLock<String> = OnceLock::new();
-    let read = || {
+    ID.get_or_init(|| {
         let mut buf = [0; 64];
         let n = fs::read_small(c"/proc/sys/kernel/random/boot_id", &mut buf).unwrap_or(0);
         String::from_utf8_lossy(&buf[..n]).trim().to_owned()
-    };
-    ID.get_or_init(read).clone()
+    })
+}
+
+/// Whether a boot was another than this: its processes, cgroups and mounts are gone by themselves, and what has their names
+/// now is somebody else's. An id that is not known, or that nobody needed to know ([`Dir::boot_id`]), says nothing.
+pub fn is_another_boot(id: &str) -> bool {
+    !id.is_empty() && !boot_id().is_empty() && id != boot_id()
 }
 
 /// A directory's handle, and its path without links or dots.
@@ -317,11 +325,13 @@ impl Dir {
         self.held.set(false);
     }
 
-    /// Whether a boot was another than this: its processes, cgroups and mounts are gone by themselves, and what has their
-    /// names now is somebody else's. An id that is not known says nothing.
-    pub fn is_of_another_boot(&self, id: &str) -> bool {
-        let this = boot_id();
-        !id.is_empty() && !this.is_empty() && id != this
+    /// The id of this boot, for what is kept here. Empty where that lies in memory, as it mostly does: it does not outlive the
+    /// boot, and no command need read what boot this is.
+    pub fn boot_id(&self) -> String {
+        match fs::filesystem(self.fd.as_fd()) {
+            Ok(libc::TMPFS_MAGIC | RAMFS_MAGIC) => String::new(),
+            _ => boot_id().to_owned(),
+        }
     }
 
     /// Whether another command holds the lock just now. Where we have it nobody else has; to try would be to give it up.
@@ -450,6 +460,20 @@ impl Dir {
         match self.open_pipe(c"go", libc::O_WRONLY) {
             Err(f) if f.errno == libc::ENXIO || f.errno == libc::ENOENT => Ok(None),
             go => go.map(Some).map_err(|f| self.error("open gate of", &f)),
+        }
+    }
+
+    /// Takes the word back that was written in the gate, if nobody has taken it in yet: says whether that is so.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn close_gate(&self) -> Result<bool> {
+        let go = self.open_pipe(c"go", libc::O_RDONLY).map_err(|f| self.error("open gate of", &f))?;
+        let mut word = Vec::with_capacity(1);
+        match fs::read_more(go.as_fd(), &mut word) {
+            Ok(read) => Ok(read > 0),
+            Err(f) if f.errno == libc::EAGAIN => Ok(false),
+            Err(f) => Err(self.error("read gate of", &f)),
         }
     }
 

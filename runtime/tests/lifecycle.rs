@@ -15,7 +15,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
-use support::{Case, case, ready, slowness};
+use support::{Case, case, of_another_boot, ready, slowness};
 
 fn sleeper() -> Case {
     case().args(&["sleep", "100"])
@@ -320,12 +320,31 @@ fn a_state_of_another_boot_is_stopped_and_deletable() {
     let pid = case.pid();
     let path = case.state_dir().join("state.json");
     let text = std::fs::read_to_string(&path).unwrap();
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-    std::fs::write(&path, text.replace(boot.trim(), "00000000-0000-0000-0000-000000000000")).unwrap();
+    std::fs::write(&path, of_another_boot(&text)).unwrap();
     assert_eq!(case.status(), "stopped");
     kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
     std::thread::sleep(Duration::from_millis(50));
     case.on("delete").ok();
+}
+
+/// No boot leaves there what another could find.
+#[test]
+fn of_what_lies_in_memory_the_boot_is_not_noted() {
+    if !ready() {
+        return;
+    }
+    let case = sleeper();
+    let root = format!("/dev/shm/{}", case.id);
+    let on = |verb: &[&str]| case.tare(&[&["--root", &root], verb, &[&case.id]].concat()).ok();
+    case.write();
+    on(&["create"]);
+    let state = std::fs::read_to_string(Path::new(&root).join(&case.id).join("state.json")).unwrap();
+    assert!(state.contains(r#""bootId":"""#), "{state}");
+    assert!(on(&["state"]).contains("created"));
+    on(&["start"]);
+    assert!(on(&["state"]).contains("running"));
+    on(&["delete", "--force"]);
+    std::fs::remove_dir(&root).unwrap();
 }
 
 #[test]

@@ -17,7 +17,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
-use support::{Case, TARE, case, ready, run, slowness};
+use support::{Case, TARE, case, of_another_boot, ready, run, slowness};
 
 const SHORT: Duration = Duration::from_secs(12);
 
@@ -255,8 +255,7 @@ fn another_boots_container_does_not_cost_this_boots_process() {
     for file in ["state.json", "journal.json"] {
         let path = case.state_dir().join(file);
         let text = std::fs::read_to_string(&path).unwrap();
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-        std::fs::write(&path, text.replace(boot.trim(), "00000000-0000-0000-0000-000000000000")).unwrap();
+        std::fs::write(&path, of_another_boot(&text)).unwrap();
     }
     assert_eq!(case.status(), "stopped");
     assert_ne!(case.tare(&["kill", &case.id, "9"]).code, 0);

@@ -9,6 +9,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 use support::bed::{Bed, end, eventually, is_root, run};
+use support::of_another_boot;
 
 const FOREVER: &str = "exec sleep 1000";
 
@@ -598,11 +599,9 @@ fn gc_removes_what_nobody_can_delete() {
     std::fs::create_dir(&cgroup).unwrap();
     // One of another boot, whose cgroups have the name of the one that runs.
     let state = std::fs::read_to_string(bed.state("state.json")).unwrap();
-    let boot = read("/proc/sys/kernel/random/boot_id".into());
     std::fs::create_dir(root.join("old")).unwrap();
     for (name, text) in [("journal.json", &journal), ("state.json", &state)] {
-        let other = text.replace(&boot, "11111111-2222-3333-4444-555555555555");
-        std::fs::write(root.join("old").join(name), other).unwrap();
+        std::fs::write(root.join("old").join(name), of_another_boot(text)).unwrap();
     }
     let would = bed.tare(&["gc", "--dry-run"]).ok();
     assert_eq!(would.lines().count(), 2, "{would}");

@@ -43,7 +43,7 @@ pub fn gc(root: &Path, dry_run: bool) -> Result<Vec<Found>> {
 fn garbage(dir: &Dir) -> Option<&'static str> {
     match dir.record() {
         None => Some("was never wholly created"),
-        Some(record) if dir.is_of_another_boot(&record.boot_id) => Some("is of another boot"),
+        Some(record) if state::is_another_boot(&record.boot_id) => Some("is of another boot"),
         Some(_) => None,
     }
 }

@@ -173,7 +173,7 @@ type Made = (Record, OwnedFd, Option<OwnedFd>);
 impl Making<'_> {
     /// Journal, cgroups, CRIU: in this order, so that whatever is made is known before.
     fn make(mut self, (ours, theirs): (OwnedFd, OwnedFd)) -> Result<Made> {
-        self.journal = Journal { boot_id: state::boot_id(), undo: self.plan.undos() };
+        self.journal = Journal { boot_id: self.dir.boot_id(), undo: self.plan.undos() };
         undo::foresee(&mut self.journal.undo);
         self.dir.write_journal(&self.journal)?;
         self.dir.write("config.json", &self.bundle.text)?;

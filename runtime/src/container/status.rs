@@ -38,27 +38,22 @@ impl fmt::Display for Status {
 
 /// What a container is, and what it is doing. Without a record it is being created, or its creation was killed.
 pub fn status(dir: &Dir) -> (Option<Record>, Status) {
-    let (record, now, _) = status_and_gate(dir);
-    (record, now)
-}
-
-/// The same and, of a container that is created, the end of its gate to write in.
-pub(super) fn status_and_gate(dir: &Dir) -> (Option<Record>, Status, Option<OwnedFd>) {
     let Some(record) = dir.record() else {
-        return (None, if dir.is_locked() { Status::Creating } else { Status::Stopped }, None);
+        return (None, if dir.is_locked() { Status::Creating } else { Status::Stopped });
     };
-    if !is_alive(&record) {
-        return (Some(record), Status::Stopped, None);
-    }
-    // Before the gate: who is frozen behind it would not answer a start.
-    if is_paused(&record) {
-        return (Some(record), Status::Paused, None);
-    }
-    // Who stands behind the gate is created: init's end of it closes at exec, not before and not later.
-    match dir.open_gate() {
-        Ok(Some(gate)) => (Some(record), Status::Created, Some(gate)),
-        _ => (Some(record), Status::Running, None),
-    }
+    let now = if !is_alive(&record) {
+        Status::Stopped
+    } else if is_paused(&record) {
+        // Before the gate: who is frozen behind it would not answer a start.
+        Status::Paused
+    } else {
+        // Who stands behind the gate is created: init's end of it closes at exec, not before and not later.
+        match dir.open_gate() {
+            Ok(Some(_)) => Status::Created,
+            _ => Status::Running,
+        }
+    };
+    (Some(record), now)
 }
 
 /// Whether the container is frozen, or about to be.
@@ -75,10 +70,7 @@ pub fn is_alive(record: &Record) -> bool {
     }
     match proc::stat(record.pid) {
         Ok(Some((state, start))) => {
-            let boot = state::boot_id();
-            // An id that could not be read, then or now, says nothing.
-            let same_boot = boot.is_empty() || record.boot_id.is_empty() || record.boot_id == boot;
-            start == record.start_time && !matches!(state, b'Z' | b'X') && same_boot
+            start == record.start_time && !matches!(state, b'Z' | b'X') && !state::is_another_boot(&record.boot_id)
         }
         Ok(None) => false,
         Err(_) => true,

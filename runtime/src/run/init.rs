@@ -492,7 +492,10 @@ impl Init<'_> {
         fs::close_all_but(self.first_closed, [gate.go.as_fd(), gate.answer.as_fd()])?;
         // What these owned is closed; nothing may close it again.
         std::mem::forget(std::mem::replace(&mut self.tx, gate.answer));
-        crate::sys::memory::park(gate.go.as_fd(), self.kit.late.mark)
+        let parked = crate::sys::memory::park(gate.go.as_fd(), self.kit.late.mark);
+        // Closed by execve: until then it is what says that the container was not started.
+        std::mem::forget(gate.go);
+        parked
     }
 
     fn exec(&mut self, n: usize) -> Result<()> {

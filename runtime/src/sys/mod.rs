@@ -5,6 +5,8 @@
 pub mod alloc;
 pub mod bpf;
 pub mod fs;
+#[cfg(own_libc_start)]
+mod libc_start;
 pub mod memory;
 pub mod mount;
 pub mod process;

@@ -4,9 +4,13 @@
 //! system calls and forty touched pages. So the program's entry is here, and libc's own comes after. Nothing is decided
 //! here for good: whatever this does not see through, [`crate::protect::executable`] looks at again.
 //!
-//! Nothing may be called here: libc's functions for strings and memory are chosen for the processor by libc's start.
+//! Nothing may be called here: libc's functions for strings and memory are chosen for the processor by libc's start. Which
+//! is our own where it can be (`libc_start.rs`).
 
 use std::sync::atomic::{AtomicBool, Ordering};
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use entry::Stack;
 
 static PROTECTED: AtomicBool = AtomicBool::new(false);
 
@@ -24,6 +28,7 @@ pub fn is_protected() -> bool {
 )]
 mod entry {
     use std::arch::{asm, naked_asm};
+    use std::ffi::{c_char, c_int};
     use std::mem::MaybeUninit;
     use std::sync::atomic::Ordering;
 
@@ -49,8 +54,48 @@ mod entry {
             "mov rdx, rbx",
             "mov rsp, r12",
             "jmp _start",
-            before = sym before_libc,
+            before = sym begin,
         )
+    }
+
+    /// What the kernel has laid on the stack: argc, argv and a null, the environment and a null, the auxiliary vector.
+    #[derive(Clone, Copy)]
+    #[repr(transparent)]
+    pub(in crate::sys) struct Stack(*const usize);
+
+    impl Stack {
+        /// Where it begins.
+        pub(in crate::sys) fn address(self) -> *const usize {
+            self.0
+        }
+
+        /// argc, argv and the environment.
+        pub(in crate::sys) fn words(self) -> (c_int, *const *const c_char, *const *const c_char) {
+            // SAFETY: a stack is made by the program's entry alone, from what the kernel gives it.
+            let argc = unsafe { *self.0 };
+            let argv = self.0.wrapping_add(1);
+            (argc as c_int, argv.cast(), argv.wrapping_add(argc + 1).cast())
+        }
+
+        /// The auxiliary vector (getauxval(3)).
+        pub(in crate::sys) fn auxiliary_vector(self) -> *const [usize; 2] {
+            let (_, _, mut word) = self.words();
+            // SAFETY: the environment ends with a null.
+            while !unsafe { *word }.is_null() {
+                word = word.wrapping_add(1);
+            }
+            word.wrapping_add(1).cast()
+        }
+    }
+
+    /// What comes before `main`. Returns where libc's own start is to go on.
+    unsafe extern "C" fn begin(stack: Stack) {
+        protect(stack);
+        #[cfg(own_libc_start)]
+        // SAFETY: this is the program's entry, and nothing has run but what needs no libc.
+        unsafe {
+            crate::sys::libc_start::start(stack);
+        }
     }
 
     /// A system call of up to five arguments, each a register: an array of them would be copied, by a call.
@@ -76,11 +121,8 @@ mod entry {
     }
 
     /// Executes the program anew where a command of the command line may need it. Returns where it need not, or cannot.
-    unsafe extern "C" fn before_libc(stack: *const usize) {
-        // SAFETY: the kernel lays out argc, argv and a null, the environment and a null.
-        let argc = unsafe { *stack };
-        let argv = stack.wrapping_add(1);
-        let environment = argv.wrapping_add(argc + 1);
+    fn protect(stack: Stack) {
+        let (argc, argv, environment) = stack.words();
         if !names_a_command(argc, argv) {
             return;
         }
@@ -111,11 +153,11 @@ mod entry {
     }
 
     /// Whether any word but the first is the name of a command that enters a container.
-    fn names_a_command(argc: usize, argv: *const usize) -> bool {
+    fn names_a_command(argc: c_int, argv: *const *const c_char) -> bool {
         let mut i = 1;
         while i < argc {
             // SAFETY: below argc there are strings.
-            let word = unsafe { *argv.wrapping_add(i) } as *const u8;
+            let word = unsafe { *argv.wrapping_add(i as usize) }.cast();
             if is(word, b"create\0") || is(word, b"run\0") || is(word, b"exec\0") {
                 return true;
             }

@@ -33,6 +33,16 @@ const BUSYBOX: &str = "/bin/busybox";
 /// No command of these tests takes long; a hang is a failure.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The text of `state.json` or `journal.json` as one of another boot: that of this one says nothing of boots where it lies in
+/// memory.
+pub fn of_another_boot(text: &str) -> String {
+    let mut kept: Value = serde_json::from_str(text).unwrap();
+    let key = if kept.get("bootId").is_some() { "bootId" } else { "boot_id" };
+    assert!(kept[key].is_string(), "{text}");
+    kept[key] = json!("00000000-0000-0000-0000-000000000000");
+    kept.to_string()
+}
+
 /// How often as long as on an ordinary machine something may take here: `TARE_TEST_SLOWNESS`, which the emulated one sets.
 pub fn slowness() -> u32 {
     std::env::var("TARE_TEST_SLOWNESS").ok().and_then(|n| n.parse().ok()).unwrap_or(1)

@@ -211,9 +211,10 @@ pub fn thaw_below(groups: &[Group]) -> Result<()> {
 /// # Errors
 /// A cgroup that still holds processes after ten seconds: kill them first ([`kill_all`]).
 pub fn remove(path: &str, made: &[String]) -> Result<()> {
-    let start = Instant::now();
+    let mut start = None;
     let mut pause = Duration::from_micros(100);
     while let Err(error) = remove_tree(path) {
+        let start = start.get_or_insert_with(Instant::now);
         // A process that was just reaped keeps its cgroup for a moment; one that runs keeps it for good.
         let busy = error.errno == Some(Errno::EBUSY);
         if !busy || start.elapsed() > PATIENCE || (start.elapsed() > Duration::from_millis(100) && !is_empty(path)?) {
