@@ -315,6 +315,17 @@ fn a_systemd_that_executes_itself_anew_is_asked_again() {
     });
     systemd::start(&fake.unit(), Some(1)).unwrap();
     assert_eq!(fake.called(), ["StartTransientUnit", "Get", "Get"]);
+    // What it made was still on its way when it was looked at.
+    let gets = Mutex::new([OURS, "activating", "activating", "active", OURS, "active"].into_iter());
+    let fake = Fake::new("late", move |member, serial, connection| match (member, connection) {
+        ("StartTransientUnit", 0) => Does::Leaves,
+        ("StartTransientUnit", _) => {
+            Does::Says(vec![error(serial, "UnitExists", "Unit tare-box.scope was already loaded")])
+        }
+        ("Get", _) => Does::Says(vec![property(serial, gets.lock().unwrap().next().unwrap())]),
+        _ => usual(member, serial),
+    });
+    systemd::start(&fake.unit(), Some(1)).unwrap();
     // It has not.
     let fake = Fake::new("anew", |member, serial, connection| match (member, connection) {
         ("StartTransientUnit", 0) => Does::Leaves,

@@ -88,11 +88,11 @@ pub fn start(unit: &Unit, pid: Option<i32>) -> Result<()> {
 pub fn start_within(unit: &Unit, pid: Option<i32>, patience: Duration) -> Result<()> {
     let mut sent = false;
     converse(&unit.manager, patience, |bus| {
-        if sent && is_ours(bus, unit) {
+        let again = std::mem::replace(&mut sent, true);
+        if again && is_ours(bus, unit) {
             return Ok(());
         }
-        sent = true;
-        start_on(bus, unit, pid)
+        start_on(bus, unit, pid, again)
     })
 }
 
@@ -115,7 +115,8 @@ fn converse<T>(manager: &Manager, patience: Duration, mut talk: impl FnMut(&mut 
     }
 }
 
-fn start_on(bus: &mut Bus, unit: &Unit, pid: Option<i32>) -> Result<()> {
+/// `again`: it was asked for before, over a connection that broke off.
+fn start_on(bus: &mut Bus, unit: &Unit, pid: Option<i32>, again: bool) -> Result<()> {
     let pid = pid.and_then(|pid| u32::try_from(pid).ok());
     let begun = Instant::now();
     loop {
@@ -135,6 +136,10 @@ fn start_on(bus: &mut Bus, unit: &Unit, pid: Option<i32>) -> Result<()> {
                 }
                 let _ = by_name(bus, "ResetFailedUnit", &unit.name);
                 let state = bus.property(Some(&unit.name), "ActiveState")?;
+                // What was asked for before may have become active only now.
+                if state == "active" && again && is_ours(bus, unit) {
+                    return Ok(());
+                }
                 if state == "active" || begun.elapsed() > LEAVING {
                     return Err(e);
                 }
