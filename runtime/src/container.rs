@@ -262,7 +262,7 @@ fn walk_in(dir: &Dir, bundle: &Bundle, spec: &Spec<'_>, plan: &Plan, ask: Create
     phase(&trace, trace::WALK);
     let ready = walked.map_err(|e| e.explained_in(Path::new(&rootfs)))?;
     undo::forget_unmade(&mut journal.undo, plan);
-    let known = record(bundle, spec, journal, &ask.request, ready.pid);
+    let known = record(bundle, spec, journal, &ask.request, (ready.pid, ready.pidfd.as_fd()));
     let saved = known.and_then(|record| save(dir, &record, ask.pid_file.as_deref()).map(|()| record));
     phase(&trace, "save the state");
     match saved {
@@ -300,7 +300,15 @@ fn rootfs(bundle: &Bundle, spec: &Spec<'_>) -> String {
     if root.starts_with('/') { root.to_owned() } else { format!("{}/{root}", bundle.path) }
 }
 
-fn record(bundle: &Bundle, spec: &Spec<'_>, journal: Journal, request: &Request, pid: i32) -> Result<Record> {
+/// `init`: its pid and its pidfd.
+fn record(
+    bundle: &Bundle,
+    spec: &Spec<'_>,
+    journal: Journal,
+    request: &Request,
+    init: (i32, BorrowedFd<'_>),
+) -> Result<Record> {
+    let (pid, pidfd) = init;
     let rootfs = rootfs(bundle, spec);
     let hooks = spec.hooks.as_ref();
     let pid_namespace = spec
@@ -315,6 +323,7 @@ fn record(bundle: &Bundle, spec: &Spec<'_>, journal: Journal, request: &Request,
         id: request.id.clone(),
         pid,
         start_time,
+        identity: process::pidfd_identity(pidfd)?,
         bundle: bundle.path.clone(),
         rootfs,
         created: Timestamp::now().rfc3339_nano(),

@@ -89,6 +89,11 @@ pub struct Record {
     pub pid: i32,
     /// When init started, in clock ticks since boot: with the pid it names one process.
     pub start_time: u64,
+    /// What tells init from others that had or will have its pid ([`process::pidfd_identity`]); where the kernel has that, it is
+    /// quicker found out than the time.
+    ///
+    /// [`process::pidfd_identity`]: crate::sys::process::pidfd_identity
+    pub identity: Option<u64>,
     /// Absolute path of the bundle.
     pub bundle: String,
     /// Absolute path of the root filesystem.

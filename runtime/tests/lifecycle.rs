@@ -327,6 +327,32 @@ fn a_state_of_another_boot_is_stopped_and_deletable() {
     case.on("delete").ok();
 }
 
+#[test]
+fn a_process_that_has_the_pid_of_a_dead_init_is_nobodys() {
+    if !ready() {
+        return;
+    }
+    let case = sleeper();
+    case.create().ok();
+    let (pid, path) = (case.pid(), case.state_dir().join("state.json"));
+    let whole = std::fs::read_to_string(&path).unwrap();
+    let known: serde_json::Value = serde_json::from_str(&whole).unwrap();
+    // Known by the time alone, as with kernels before 6.9, and as it is here.
+    let mut others = vec![json!({ "identity": null, "startTime": 1 })];
+    others.extend(known["identity"].as_u64().map(|inode| json!({ "identity": inode + 1 })));
+    for other in others {
+        let mut state = known.clone();
+        state.as_object_mut().unwrap().extend(other.as_object().unwrap().clone());
+        std::fs::write(&path, state.to_string()).unwrap();
+        assert_eq!(case.status(), "stopped", "{other}");
+        case.tare(&["kill", &case.id, "KILL"]).refused(&["container not running"]);
+        assert!(Path::new(&format!("/proc/{pid}")).exists(), "{other}");
+    }
+    std::fs::write(&path, &whole).unwrap();
+    assert_eq!(case.status(), "created");
+    case.tare(&["delete", "--force", &case.id]).ok();
+}
+
 /// No boot leaves there what another could find.
 #[test]
 fn of_what_lies_in_memory_the_boot_is_not_noted() {

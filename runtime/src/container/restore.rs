@@ -296,7 +296,8 @@ impl Making<'_> {
 
     fn record(&self, pid: i32) -> Result<(Record, OwnedFd)> {
         let pidfd = process::pidfd_open(pid)?;
-        let record = super::record(self.bundle, self.spec, self.journal.clone(), &self.ask.request, pid)?;
+        let init = (pid, pidfd.as_fd());
+        let record = super::record(self.bundle, self.spec, self.journal.clone(), &self.ask.request, init)?;
         save(self.dir, &record, self.ask.pid_file.as_deref())?;
         Ok((record, pidfd))
     }

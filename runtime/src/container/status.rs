@@ -1,7 +1,7 @@
 //! What a container is doing, by the kernel's own word: nothing that a command could forget to write down.
 
 use std::fmt;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::run::cgroup;
 use crate::run::proc;
@@ -62,30 +62,38 @@ pub(super) fn is_paused(record: &Record) -> bool {
     frozen.is_ok_and(|state| state != cgroup::freeze::State::Thawed)
 }
 
-/// Whether init lives: the process of that pid, started at that time, in this boot, and no zombie. What cannot be found
-/// out for want of descriptors or memory lives: taken for dead, it could be deleted while it runs.
+/// Whether init lives: the process of that pid, that identity or time of start, in this boot, and no zombie. What cannot be
+/// found out for want of descriptors or memory lives: taken for dead, it could be deleted while it runs.
 pub fn is_alive(record: &Record) -> bool {
     if record.pid <= 0 {
         return false;
     }
-    match proc::stat(record.pid) {
-        Ok(Some((state, start))) => {
-            start == record.start_time && !matches!(state, b'Z' | b'X') && !state::is_another_boot(&record.boot_id)
-        }
-        Ok(None) => false,
-        Err(_) => true,
+    match process::pidfd_open(record.pid) {
+        Ok(pidfd) => is_init(record, pidfd.as_fd()),
+        // Nobody's, or a thread's of somebody else.
+        Err(f) => !matches!(f.errno, libc::ESRCH | libc::EINVAL | libc::ENOENT),
     }
 }
 
 /// A pidfd of init, if it lives.
 pub fn init(record: &Record) -> Option<OwnedFd> {
-    let pidfd = process::pidfd_open(record.pid).ok()?;
-    // Looked at after the opening: the pid cannot have become another's since.
-    if !is_alive(record) {
-        return None;
+    process::pidfd_open(record.pid).ok().filter(|pidfd| is_init(record, pidfd.as_fd()))
+}
+
+/// Whether a pidfd of init's number is init's, and init lives.
+fn is_init(record: &Record, pidfd: BorrowedFd<'_>) -> bool {
+    if state::is_another_boot(&record.boot_id) || fs::poll([(pidfd, libc::POLLIN)], 0).is_ok_and(|[gone]| gone != 0) {
+        return false;
     }
-    let [gone] = fs::poll([(pidfd.as_fd(), libc::POLLIN)], 0).ok()?;
-    (gone == 0).then_some(pidfd)
+    if let Some(known) = record.identity {
+        return fs::fstat(pidfd).is_ok_and(|found| found.ino == known);
+    }
+    // Looked at after the opening: the pid cannot have become another's since.
+    match proc::stat(record.pid) {
+        Ok(Some((state, start))) => start == record.start_time && !matches!(state, b'Z' | b'X'),
+        Ok(None) => false,
+        Err(_) => true,
+    }
 }
 
 /// When a process started, in clock ticks since boot (proc_pid_stat(5), field 22).

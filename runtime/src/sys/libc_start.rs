@@ -1,14 +1,14 @@
 //! libc's start, as far as this program has a use for it.
 //!
-//! What glibc's own start does in a static program takes longer than most commands: it asks an Intel processor 68 times
+//! What glibc's own start does in a static program is a third of a short command's time: it asks an Intel processor 68 times
 //! (cpuid) for features and caches, each time by way of the hypervisor where there is one, it reads tunables, its own path
 //! and a search path for libraries. All of that is for the fastest copies of large memory and for loading code. This start
 //! makes what the rest of glibc needs: the auxiliary vector, the functions that are chosen for the processor (the choice is
 //! that for a processor without extensions), thread-local storage, the secrets of its frames and pointers, and the C locale.
 //!
 //! It calls by name what glibc keeps to itself. So it is built in only with releases of glibc whose start was read
-//! (`build.rs`, `STARTS`), and not for a linker that relocates the program; otherwise `_start` is libc's. A program with more privilege than its
-//! caller gets libc's, too: that one takes precautions.
+//! (`build.rs`, `STARTS`), and only where the program is not relocated; otherwise `_start` is libc's. A program with more
+//! privilege than its caller gets libc's, too: that one takes precautions.
 
 use std::ffi::{c_char, c_int, c_long};
 
@@ -48,6 +48,8 @@ unsafe extern "C" {
     static mut __x86_rep_movsb_stop_threshold: c_long;
     static mut __x86_rep_movsb_threshold: c_long;
     static mut __x86_rep_stosb_threshold: c_long;
+    #[cfg(libc_has = "memset-threshold")]
+    static mut __x86_memset_non_temporal_threshold: c_long;
     // Set by the linker.
     static __rela_iplt_start: [Rela; 0];
     static __rela_iplt_end: [Rela; 0];
@@ -66,16 +68,17 @@ unsafe extern "C" {
 /// # Safety
 /// For the program's entry alone: nothing of libc may have run, and `stack` is where the kernel has laid the arguments.
 pub(super) unsafe fn start(stack: Stack) {
-    let vector = stack.auxiliary_vector();
-    // SAFETY: it is the kernel's, which ends it with a null.
+    let (argc, argv, environment) = stack.words();
+    // SAFETY: the environment is the kernel's.
+    let vector = unsafe { vector_behind(environment) };
+    // SAFETY: it is the kernel's, too.
     if unsafe { auxiliary(vector, libc::AT_SECURE) } != Some(0) {
         return;
     }
-    let (argc, argv, environment) = stack.words();
     // SAFETY: nothing else runs, and libc has not read it yet.
     unsafe { environ = environment };
     // SAFETY: likewise.
-    unsafe { __libc_stack_end = stack.address() };
+    unsafe { __libc_stack_end = stack.0 };
     // SAFETY: what the function wants is the vector, before anything else.
     unsafe { _dl_aux_init(vector) };
     // SAFETY: this is the program's start, and the vector has been read.
@@ -93,6 +96,18 @@ pub(super) unsafe fn start(stack: Stack) {
     // SAFETY: as above.
     let status = unsafe { main(argc, argv, environment) };
     super::process::exit(status)
+}
+
+/// The auxiliary vector (getauxval(3)): what lies behind the environment.
+///
+/// # Safety
+/// The environment ends with a null.
+unsafe fn vector_behind(mut environment: *const *const c_char) -> *const [usize; 2] {
+    // SAFETY: the end was not reached yet.
+    while !unsafe { *environment }.is_null() {
+        environment = environment.wrapping_add(1);
+    }
+    environment.wrapping_add(1).cast()
 }
 
 /// A value of the auxiliary vector (getauxval(3)).
@@ -137,6 +152,11 @@ unsafe fn choose_functions() {
     unsafe { __x86_rep_movsb_threshold = 2048 };
     // SAFETY: likewise.
     unsafe { __x86_rep_stosb_threshold = 2048 };
+    #[cfg(libc_has = "memset-threshold")]
+    // SAFETY: likewise.
+    unsafe {
+        __x86_memset_non_temporal_threshold = LARGE;
+    }
 }
 
 /// The secrets by which libc finds out that a frame or a stored pointer was written over: sixteen random bytes of the

@@ -71,6 +71,16 @@ pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).unwrap_or(-1)) })
 }
 
+/// What tells the process of a pidfd from every other of this boot, those that had or will have its pid too: the inode of its
+/// pidfds (pidfs, Linux 6.9). `None` where all pidfds have the same.
+pub fn pidfd_identity(pidfd: BorrowedFd<'_>) -> Result<Option<u64>> {
+    const PID_FS_MAGIC: i64 = 0x5049_4446;
+    if super::fs::filesystem(pidfd)? != PID_FS_MAGIC {
+        return Ok(None);
+    }
+    Ok(Some(super::fs::fstat(pidfd)?.ino))
+}
+
 /// pidfd_send_signal(2).
 pub fn pidfd_kill(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     let info = std::ptr::null::<u8>();

@@ -9,7 +9,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(own_libc_start)]
 pub(super) use entry::Stack;
 
 static PROTECTED: AtomicBool = AtomicBool::new(false);
@@ -61,30 +61,15 @@ mod entry {
     /// What the kernel has laid on the stack: argc, argv and a null, the environment and a null, the auxiliary vector.
     #[derive(Clone, Copy)]
     #[repr(transparent)]
-    pub(in crate::sys) struct Stack(*const usize);
+    pub(in crate::sys) struct Stack(pub(in crate::sys) *const usize);
 
     impl Stack {
-        /// Where it begins.
-        pub(in crate::sys) fn address(self) -> *const usize {
-            self.0
-        }
-
         /// argc, argv and the environment.
         pub(in crate::sys) fn words(self) -> (c_int, *const *const c_char, *const *const c_char) {
             // SAFETY: a stack is made by the program's entry alone, from what the kernel gives it.
             let argc = unsafe { *self.0 };
             let argv = self.0.wrapping_add(1);
             (argc as c_int, argv.cast(), argv.wrapping_add(argc + 1).cast())
-        }
-
-        /// The auxiliary vector (getauxval(3)).
-        pub(in crate::sys) fn auxiliary_vector(self) -> *const [usize; 2] {
-            let (_, _, mut word) = self.words();
-            // SAFETY: the environment ends with a null.
-            while !unsafe { *word }.is_null() {
-                word = word.wrapping_add(1);
-            }
-            word.wrapping_add(1).cast()
         }
     }
 

@@ -99,8 +99,16 @@ impl Output {
 
 /// Runs a command with an end.
 pub fn run(command: &mut Command) -> Output {
-    let mut child =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn().unwrap();
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let mut child = loop {
+        match command.spawn() {
+            // A program that was just copied: what another thread is about to execute has the copy open for writing still.
+            Err(e) if e.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                std::thread::sleep(Duration::from_millis(2))
+            }
+            child => break child.unwrap(),
+        }
+    };
     let mut pipes = [Pipe::of(child.stdout.take().unwrap()), Pipe::of(child.stderr.take().unwrap())];
     let end = Instant::now() + patience();
     let status = loop {
