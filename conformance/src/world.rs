@@ -26,16 +26,35 @@ pub(crate) struct World {
     pub(crate) heard: listen::Heard,
 }
 
+const VERBS: [&str; 17] = [
+    "dir",
+    "file",
+    "symlink",
+    "node",
+    "fifo",
+    "mount",
+    "remount",
+    "share",
+    "copy",
+    "host-shared",
+    "cgroup",
+    "umask",
+    "write",
+    "hold",
+    "run",
+    "listen",
+    "console",
+];
+
 /// Lays out one entry. Paths are below `dir` unless absolute.
 ///
 /// # Errors
 /// What could not be made, in words; the case then says nothing about the runtime.
 pub(crate) fn lay(world: &mut World, dir: &Path, probe: &str, entry: &Value) -> Result<(), String> {
-    let (Some((verb, what)), path) = (entry.as_object().and_then(|m| m.iter().next()), path_of(dir, entry)) else {
-        return Err("an empty `given`".into());
-    };
+    let (verb, what) = verb(entry)?;
+    let path = dir.join(what.as_str().unwrap_or_default());
     let text = |key: &str| entry[key].as_str().unwrap_or_default();
-    let done: std::io::Result<()> = match verb.as_str() {
+    let done: std::io::Result<()> = match verb {
         "dir" => fs::create_dir_all(&path),
         "file" => parent(&path).and_then(|()| fs::write(&path, text("text"))),
         "symlink" => parent(&path).and_then(|()| symlink(text("to"), &path)),
@@ -57,16 +76,19 @@ pub(crate) fn lay(world: &mut World, dir: &Path, probe: &str, entry: &Value) -> 
         "hold" => return hold(world, probe, what.as_str().unwrap_or_default(), text("as")),
         "run" => return run(dir, what),
         "listen" => UnixListener::bind(&path).map(|l| listen::serve(&l, &world.heard, None)),
-        "console" => UnixListener::bind(&path).map(|l| listen::serve(&l, &world.heard, Some(dir.join("out")))),
-        other => return Err(format!("unknown `given`: {other}")),
+        // "console", the last of VERBS.
+        _ => UnixListener::bind(&path).map(|l| listen::serve(&l, &world.heard, Some(dir.join("out")))),
     };
     done.and_then(|()| dress(&path, entry)).map_err(|e| format!("given {verb} {}: {e}", path.display()))
 }
 
-/// Where an entry's path leads.
-fn path_of(dir: &Path, entry: &Value) -> PathBuf {
-    let first = entry.as_object().and_then(|m| m.values().next()).and_then(Value::as_str).unwrap_or_default();
-    dir.join(first)
+/// What an entry lays out, and with which argument: the one member that is a verb. The others say how.
+fn verb(entry: &Value) -> Result<(&'static str, &Value), String> {
+    let mut found = VERBS.iter().filter_map(|verb| Some((*verb, entry.get(verb)?)));
+    match (found.next(), found.next()) {
+        (Some(one), None) => Ok(one),
+        _ => Err(format!("not one verb in `given`: {entry}")),
+    }
 }
 
 fn parent(path: &Path) -> std::io::Result<()> {
@@ -145,7 +167,7 @@ fn flag_of(word: &str) -> MsFlags {
 /// kernel shares it out (realtime budgets).
 fn group(world: &World, controller: &str, entry: &Value) -> Result<(), String> {
     let path = world.names.get("CGROUP").and_then(Value::as_str).unwrap_or_default();
-    let file = entry["file"].as_str().unwrap_or_default();
+    let file = entry["key"].as_str().unwrap_or_default();
     let mounts = crate::kernel::cgroup_mounts();
     let mount = mounts.get(controller).ok_or(format!("given cgroup: no {controller} here"))?;
     let full = PathBuf::from(format!("{mount}{path}"));
@@ -184,5 +206,24 @@ fn run(dir: &Path, what: &Value) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!("{words:?}: {}", String::from_utf8_lossy(&out.stderr).trim()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_given_of_the_suite_has_one_verb() {
+        let mut seen = 0;
+        for case in crate::case::load().unwrap().cases {
+            let later = case.steps.iter().filter(|step| step["do"] == "given").map(|step| &step["what"]);
+            for entry in case.given.iter().chain(later) {
+                assert!(verb(entry).is_ok(), "{}: {entry}", case.name);
+                seen += 1;
+            }
+        }
+        assert!(seen > 100, "{seen}");
+        assert!(verb(&json!({"file": "a", "dir": "b"})).is_err() && verb(&json!({"text": "a"})).is_err());
     }
 }
