@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Patch {
-    /// JSON pointer → value; missing objects on the way are made, `-` appends to an array.
+    /// JSON pointer → value, set in the order of the pointers, what contains before what it contains; missing objects on the
+    /// way are made, `-` appends to an array.
     pub set: Map<String, Value>,
     /// JSON pointers to what is taken away, before anything is set.
     pub remove: Vec<String>,
@@ -61,7 +62,7 @@ fn slot<'a>(document: &'a mut Value, pointer: &str) -> Result<&'a mut Value, Str
 fn remove(document: &mut Value, pointer: &str) -> Result<(), String> {
     let (parent, key) = pointer.rsplit_once('/').ok_or(format!("{pointer}: not a pointer"))?;
     let gone = match document.pointer_mut(parent) {
-        Some(Value::Object(map)) => map.shift_remove(key).is_some(),
+        Some(Value::Object(map)) => map.remove(key).is_some(),
         Some(Value::Array(list)) => match key.parse::<usize>() {
             Ok(i) if i < list.len() => {
                 list.remove(i);

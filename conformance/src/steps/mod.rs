@@ -278,7 +278,7 @@ impl Story {
     pub(super) fn patch(&mut self, step: &Value) -> Result<(), String> {
         let mut plain = step.clone();
         if let Some(map) = plain.as_object_mut() {
-            map.shift_remove("do");
+            map.remove("do");
         }
         let patch: Patch = serde_json::from_value(plain).map_err(|e| e.to_string())?;
         self.config = patch.apply(&self.config)?;
