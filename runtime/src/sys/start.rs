@@ -9,7 +9,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-#[cfg(own_libc_start)]
+#[cfg(all(own_libc_start, not(test)))]
 pub(super) use entry::Stack;
 
 static PROTECTED: AtomicBool = AtomicBool::new(false);
@@ -76,7 +76,7 @@ mod entry {
     /// What comes before `main`. Returns where libc's own start is to go on.
     unsafe extern "C" fn begin(stack: Stack) {
         protect(stack);
-        #[cfg(own_libc_start)]
+        #[cfg(all(own_libc_start, not(test)))]
         // SAFETY: this is the program's entry, and nothing has run but what needs no libc.
         unsafe {
             crate::sys::libc_start::start(stack);
