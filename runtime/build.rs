@@ -1,6 +1,6 @@
-//! How the program is linked, how libc is started in it, and which commit a build is of. The latter is for `--version`: `$TARE_COMMIT` where a packager
-//! gives it, else git's answer where this folder is the root of its own checkout, else nothing (and the program says
-//! `unknown`).
+//! How the program is linked, how libc is started in it, and which commit a build is of. The latter is for `--version`:
+//! `$TARE_COMMIT` where a packager gives it, else git's answer where this folder is the root of its own checkout, else nothing
+//! (and the program says `unknown`).
 
 use std::path::Path;
 use std::process::Command;
@@ -28,11 +28,13 @@ fn link() {
     }
     // For a linker that does not know how to insert into its own script, as those of binutils and LLVM do.
     println!("cargo:rerun-if-env-changed=TARE_LINK_PLAIN");
-    let order = concat!(env!("CARGO_MANIFEST_DIR"), "/order.ld");
-    println!("cargo:rerun-if-changed={order}");
+    println!("cargo:rerun-if-changed=order.ld");
     let release = std::env::var("PROFILE").as_deref() == Ok("release");
     if release && std::env::var_os("TARE_LINK_PLAIN").is_none() {
-        println!("cargo:rustc-link-arg-bins=-Wl,-T,{order}");
+        // A copy: another checkout may have the same target directory, and what it has built must not name this one's.
+        let order = Path::new(&std::env::var_os("OUT_DIR").unwrap_or_default()).join("order.ld");
+        std::fs::copy("order.ld", &order).unwrap_or_else(|e| panic!("runtime/order.ld to {}: {e}", order.display()));
+        println!("cargo:rustc-link-arg-bins=-Wl,-T,{}", order.display());
         // Static programs of old had their unwind tables registered at start, which touches them. Whoever unwinds finds them
         // by the program's headers; the start looks for these names and does without.
         for name in ["__register_frame_info", "__deregister_frame_info"] {
@@ -82,20 +84,20 @@ fn commit() {
         // rustc passes the caller's own variable on to the program.
         return;
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = Path::new("..");
     // A tarball may have been unpacked inside of another project's checkout, whose commit says nothing about it.
-    let own = git(&root, &["rev-parse", "--show-toplevel"]).and_then(|top| Path::new(&top).canonicalize().ok());
+    let own = git(root, &["rev-parse", "--show-toplevel"]).and_then(|top| Path::new(&top).canonicalize().ok());
     if own.is_none() || own != root.canonicalize().ok() {
         println!("cargo:rerun-if-changed=build.rs");
         return;
     }
     // The log of HEAD changes with every commit and checkout; HEAD itself is always there.
     for file in ["HEAD", "logs/HEAD"] {
-        if let Some(path) = git(&root, &["rev-parse", "--git-path", file]).filter(|path| root.join(path).exists()) {
+        if let Some(path) = git(root, &["rev-parse", "--git-path", file]).filter(|path| root.join(path).exists()) {
             println!("cargo:rerun-if-changed={}", root.join(path).display());
         }
     }
-    if let Some(commit) = git(&root, &["rev-parse", "HEAD"]) {
+    if let Some(commit) = git(root, &["rev-parse", "HEAD"]) {
         println!("cargo:rustc-env=TARE_COMMIT={commit}");
     }
 }
