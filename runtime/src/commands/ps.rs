@@ -9,6 +9,7 @@ use crate::sys::io_text;
 use crate::table;
 
 /// `ps`.
+#[inline(never)]
 pub(super) fn ps(cx: &Context, ask: &Ps) -> Outcome {
     let pids = container::processes(&cx.root().0, &ask.id)?;
     if ask.format == Format::Json {

@@ -11,6 +11,7 @@ use crate::parse::SIZE_LIMIT;
 use crate::sys::io_text;
 
 /// `update`: from a file, from standard input, or from flags.
+#[inline(never)]
 pub(super) fn update(cx: &Context, ask: &Update) -> Outcome {
     if ask.l3_cache_schema.is_some() || ask.mem_bw_schema.is_some() {
         let text = "--l3-cache-schema, --mem-bw-schema: Intel RDT is not supported";

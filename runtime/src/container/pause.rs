@@ -10,6 +10,7 @@ use crate::{state, undo};
 ///
 /// # Errors
 /// `container not running`; a container without a cgroup that freezes; a task that does not stop.
+#[inline(never)]
 pub fn pause(root: &Path, id: &str) -> Result<()> {
     let dir = state::open(root, id)?;
     dir.lock()?;
@@ -24,6 +25,7 @@ pub fn pause(root: &Path, id: &str) -> Result<()> {
 ///
 /// # Errors
 /// `container not paused`.
+#[inline(never)]
 pub fn resume(root: &Path, id: &str) -> Result<()> {
     let dir = state::open(root, id)?;
     dir.lock()?;
