@@ -60,7 +60,16 @@ impl Runtime {
         let out = std::fs::File::create(said).unwrap();
         let mut command = self.command(args);
         command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out);
-        assert!(command.status().unwrap().success(), "{args:?}");
+        let status = loop {
+            match command.status() {
+                // What another thread is about to execute has the copy open for writing still.
+                Err(e) if e.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                    std::thread::sleep(std::time::Duration::from_millis(2))
+                }
+                answer => break answer.unwrap(),
+            }
+        };
+        assert!(status.success(), "{args:?}");
         until(said, "ATTACK waits");
     }
 
