@@ -45,6 +45,13 @@ pub const ORDER: &[(&str, Is, &str, Is, &str)] = &[
         "the namespace's root is the cgroup that its maker is in",
     ),
     (
+        "device rule of cgroup version 1 written",
+        |act| matches!(act, Act::Parent(ParentOp::WriteCgroup { write, .. }) if write.file.starts_with("devices.")),
+        "device made",
+        is!(Act::Init(InitOp::Device(_))),
+        "everything is denied while they are written, making a node, too",
+    ),
+    (
         "cgroup limited",
         is!(Act::Parent(ParentOp::MakeCgroup(_) | ParentOp::WriteCgroup { .. } | ParentOp::AttachDevices { .. })),
         "cgroup given away",

@@ -573,6 +573,7 @@ fn errno_names(errnos: &[i32]) -> String {
 fn mark_name(mark: Mark) -> &'static str {
     match mark {
         Mark::CgroupsMade => "cgroups made",
+        Mark::DevicesRuled => "device rules written",
         Mark::Attached => "init in its cgroups",
         Mark::MapsWritten => "ids mapped",
         Mark::TreesMapped => "bind sources mapped",

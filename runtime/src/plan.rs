@@ -94,6 +94,8 @@ pub enum Mark {
     CgroupsMade,
     /// Init is in its cgroups.
     Attached,
+    /// All device rules of cgroup version 1 are written: from the first of them on everything was denied.
+    DevicesRuled,
     /// Init's pid is known and the maps of its user namespace are written.
     MapsWritten,
     /// The trees that carry the container's own id mapping are ready to be mounted.

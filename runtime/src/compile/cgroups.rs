@@ -201,10 +201,14 @@ fn write_limits(ch: &mut Chapter<'_>, groups: &[Group], writes: Vec<cgroup::Writ
     let (before, after): (Vec<_>, Vec<_>) = writes.into_iter().partition(|w| w.when == When::BeforeAttach);
     // A dozen rules of devices share one cgroup.
     let groups: Vec<Rc<Group>> = groups.iter().cloned().map(Rc::new).collect();
+    let mut last_rule = None;
     for write in before.into_iter().chain(after) {
         let group = Rc::clone(&groups[write.group]);
         let from = write.from.clone();
         let on_err = write.on_err.clone();
+        if write.file.starts_with("devices.") {
+            last_rule = Some(ch.lanes.parent.len());
+        }
         let op = ParentOp::WriteCgroup { group: Rc::clone(&group), write: Box::new(write.clone()) };
         let step = Step::parent(op, from);
         ch.lanes.parent.push(match on_err {
@@ -215,6 +219,9 @@ fn write_limits(ch: &mut Chapter<'_>, groups: &[Group], writes: Vec<cgroup::Writ
                 step.or_else(errnos, Act::Parent(ParentOp::WriteCgroup { group, write }))
             }
         });
+    }
+    if let Some(step) = last_rule.and_then(|i| ch.lanes.parent.get_mut(i)) {
+        step.reaches = Some(Mark::DevicesRuled);
     }
 }
 
@@ -238,6 +245,11 @@ pub(super) fn enter(ch: &mut Chapter<'_>, placed: &mut Placed) {
     }
     if ch.namespaces.is_new(Kind::Cgroup) {
         ch.lanes.init.push(Step::init(InitOp::Unshare(clone::NEWCGROUP), Field::new("linux.namespaces")));
+    }
+    // Between "a" in devices.deny and the rule that allows nodes to be made, init could make none: it would bind the host's,
+    // which need not be there.
+    if ch.lanes.parent.iter().any(|s| s.reaches == Some(Mark::DevicesRuled)) {
+        ch.lanes.hold_init(Mark::DevicesRuled);
     }
 }
 
